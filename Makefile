@@ -1,0 +1,62 @@
+# Everything a fresh Debian 12 or 13 needs: `make demo` to see ramfw work, `make test` to test it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+SUITE ?= trixie
+TARGET ?= test
+
+.PHONY: help packages venv lint unit lab test demo lock fresh-root clean root
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+packages: ## Install the Debian packages that are missing (root)
+	@tests/setup/packages.sh
+
+venv: ## Make .venv, with a runnable .venv/bin/ramfw
+	@tests/setup/venv.sh
+
+lint: venv ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: venv ## Run the unit tests (seconds, no root)
+	$(BIN)/python -m pytest tests/unit
+
+lab: root venv ## Run the lab tests: real engines and registries in namespaces (root)
+	$(BIN)/python -m pytest tests/lab
+
+test: root ## Install what is needed and run every check and test (root)
+	@for step in packages venv lint unit lab; do \
+	    echo "=== $$step"; \
+	    $(MAKE) $$step; \
+	done
+	@echo "=== all passed"
+
+demo: root ## Install what is needed and show ramfw at work (root)
+	@$(MAKE) packages venv
+	@$(BIN)/python -m tests.lab.demo
+
+lock: ## Lock the newest versions of the requirements again (needs uv)
+	for name in requirements requirements-dev; do \
+	    uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 \
+	        --generate-hashes --custom-compile-command 'make lock' $$name.in -o $$name.txt; \
+	done
+
+fresh-root: root ## Run TARGET in a fresh Debian of SUITE, without touching this one (root, minutes)
+	tests/setup/fresh-root.sh $(SUITE) $(TARGET)
+
+clean: ## Remove what make made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find ramfw tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The lab makes network namespaces, mounts and cgroups; packages are root's anyway.
+root:
+	@if (( EUID != 0 )); then \
+	    echo "This needs root: run: sudo make $(firstword $(MAKECMDGOALS))" >&2; \
+	    exit 1; \
+	fi

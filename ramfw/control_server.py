@@ -1,0 +1,137 @@
+"""The daemon's side of the control socket: everyone may ask, only root may change.
+
+Treats whoever connects as a stranger: one short question a connection, bounded in size, time and
+number of connections at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from ramfw.control import LONGEST_QUESTION
+from ramfw.errors import ControlError, PolicyError, RamfwError
+
+Arguments = Mapping[str, Any]
+Handler = Callable[[Arguments], Awaitable[dict[str, Any]]]
+
+PATIENCE = 5.0
+"""Seconds that a connection may take to ask."""
+MOST_CONNECTIONS = 32
+FOR_ROOT = frozenset({"reload", "unload"})
+"""Commands that change something."""
+
+
+class ControlServer:
+    """Listens at a path for as long as it is entered."""
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._slots = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._server: asyncio.Server | None = None
+        self._lock = -1
+        self._answering: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Raises ControlError where another daemon has the socket, or it cannot be made."""
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._take_lock()
+            self._path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(
+                self._serve, path=self._path, limit=LONGEST_QUESTION
+            )
+            self._path.chmod(0o666)
+        except OSError as error:
+            raise ControlError(
+                f"the control socket {self._path}: {error.strerror or error}"
+            ) from error
+        return self
+
+    def _take_lock(self) -> None:
+        """Hold a lock file for life: a socket that is left behind does not tell a live daemon."""
+        self._lock = os.open(
+            self._path.with_name(self._path.name + ".lock"),
+            os.O_CREAT | os.O_RDWR | os.O_CLOEXEC,
+            0o600,
+        )
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise ControlError(
+                f"another ramfw runs with the control socket {self._path}: "
+                f"ramfw --control {self._path} status"
+            ) from error
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+            if self._answering:
+                # Whoever asked the daemon to end still hears that it does.
+                await asyncio.wait(self._answering, timeout=PATIENCE)
+        with suppress(OSError):
+            os.close(self._lock)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio starts this as a task
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        with suppress(OSError, asyncio.IncompleteReadError):
+            async with self._slots:
+                try:
+                    answer = await self._answer(reader, writer)
+                    writer.write(json.dumps(answer).encode() + b"\n")
+                    async with asyncio.timeout(PATIENCE):
+                        await writer.drain()
+                except TimeoutError:
+                    pass
+                finally:
+                    writer.close()
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                question = json.loads(await reader.readuntil(b"\n"))
+            command, arguments = str(question["command"]), dict(question.get("arguments") or {})
+        except (ValueError, KeyError, TypeError, RecursionError, asyncio.LimitOverrunError):
+            return {"error": "not a question that ramfw understands"}
+        handler = self._handlers.get(command)
+        if handler is None:
+            return {"error": f"no such command: {command[:40]}"}
+        if command in FOR_ROOT and _uid(writer) != 0:
+            return {"error": f"only root may {command}: sudo ramfw {command}"}
+        try:
+            return {"result": await handler(arguments)}
+        except PolicyError as error:
+            return {"error": str(error), "problems": [_fields(p) for p in error.problems]}
+        except (RamfwError, ValueError) as error:
+            return {"error": str(error)}
+
+
+def _fields(problem: object) -> dict[str, Any]:
+    names = ("source", "line", "key", "message", "hint")
+    return {name: getattr(problem, name) for name in names}
+
+
+def _uid(writer: asyncio.StreamWriter) -> int:
+    """Who is at the other end (SO_PEERCRED, unix(7))."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    credentials = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
+    )
+    uid: int = struct.unpack("3i", credentials)[1]
+    return uid

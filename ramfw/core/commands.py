@@ -1,0 +1,58 @@
+"""What the engine asks for. Frozen values, carried out by `daemon` with `observe` and `program`.
+
+Each command's completion comes back as a plain event: `Program` as Committed or Rejected,
+`ReadTable` as TableRead, `Resolve` as Resolved. A `Note` and a `Watch` have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramfw.core.policy import ScopeName
+from ramfw.core.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Put the transaction into the kernel, whole. Only one is ever under way."""
+
+    transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTable:
+    """Read the table back; with its grants only where they are needed (they can be many)."""
+
+    with_grants: bool
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Ask all trusted servers for the addresses of the name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Observe these from now on: cgroups and interfaces by pattern, and DNS servers.
+
+    `servers` is None where those of resolv.conf are to be followed.
+    """
+
+    cgroups: Mapping[ScopeName, tuple[str, ...]]
+    interfaces: tuple[str, ...]
+    servers: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the journal. `level` is one of syslog's words: info, warning, err."""
+
+    level: str
+    message: str
+
+
+Command = Program | ReadTable | Resolve | Watch | Note

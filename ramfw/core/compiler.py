@@ -1,0 +1,363 @@
+"""compile(policy, machine, ids) -> Ruleset: the security of ramfw in one function.
+
+Pure. Three steps, each a base chain of its own, so that other people's NAT can stand between:
+
+    judge  (filter, -150)  marks a new flow of a scope: the id of the entry that permits it, or
+                           REFUSED. Reads addresses as the sender wrote them.
+    guard  (filter, -10)   passes flows whose id is live, refuses what is marked otherwise, and
+                           refuses what is in a scope and carries no mark at all (no conntrack
+                           entry, or somebody else wrote over the mark).
+    account (filter, input) counts what permitted flows receive.
+
+Refusing verdicts are final in every base chain of the hook, whatever Docker's chains accept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from ramfw.core.marks import AUDITED, REFUSED, RESOLVERS, MarkLayout
+from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
+from ramfw.core.ruleset import (
+    ACCEPT,
+    DROP,
+    CgroupElement,
+    Chain,
+    Count,
+    Element,
+    Field,
+    FlagsMatch,
+    Hook,
+    Lookup,
+    Masked,
+    Match,
+    NamedSet,
+    Reject,
+    Rule,
+    Ruleset,
+    SetMark,
+    SetRef,
+    SocketCgroup,
+    goto,
+)
+
+JUDGE_PRIORITY = -150
+GUARD_PRIORITY = -10
+
+KEY4 = ("ipv4_addr", "inet_proto", "inet_service")
+KEY6 = ("ipv6_addr", "inet_proto", "inet_service")
+
+EVERY_SCOPE = "permitted"
+"""The stem of the maps that all scopes consult."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the rules must know of this machine, as observed."""
+
+    uplinks: frozenset[str] = frozenset()
+    cgroups: Mapping[ScopeName, frozenset[CgroupElement]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEntry:
+    """An entry of the policy, under the id that its flows carry."""
+
+    entry_id: int
+    label: str
+    digest: str
+
+
+def entry_chain_name(entry_id: int) -> str:
+    """The chain that marks a flow as permitted by the entry; its counter has the same name."""
+    return f"entry_{entry_id}"
+
+
+def entry_comment(numbered: NumberedEntry) -> str:
+    """How a chain tells, to an admin and to a daemon that starts again, whose it is."""
+    printable = "".join(c if c.isalnum() or c in ".-_:/*[] " else "?" for c in numbered.label)
+    return f"{numbered.digest} {printable}"[:120].rstrip()
+
+
+def map_stems(entry: Entry, policy: Policy) -> tuple[str, ...]:
+    """The stems of the maps that hold the entry's grants."""
+    enforced = {s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF}
+    if enforced <= entry.scopes:
+        return (EVERY_SCOPE,)
+    return tuple(str(scope) for scope in ScopeName if scope in enforced & entry.scopes)
+
+
+def map_name(stem: str, network: object, *, is_range: bool) -> str:
+    """The map for grants of this stem: by family, ranges apart (they need interval sets)."""
+    family = 4 if isinstance(network, IPv4Network) else 6
+    return f"{stem}_ranges{family}" if is_range else f"{stem}{family}"
+
+
+def compile_ruleset(
+    policy: Policy,
+    machine: Machine,
+    entries: Iterable[NumberedEntry],
+    retired: Iterable[NumberedEntry] = (),
+) -> Ruleset:
+    """The table that the policy means on this machine.
+
+    `retired` are entries that are gone but whose chains elements may still point to: their
+    chains stay, empty, so that what points there permits nothing.
+    """
+    return _Compiler(policy, machine).ruleset(tuple(entries), tuple(retired))
+
+
+class _Compiler:
+    def __init__(self, policy: Policy, machine: Machine) -> None:
+        self.policy = policy
+        self.machine = machine
+        self.marks = MarkLayout(policy.mark_mask)
+        self.audit = policy.mode is Mode.AUDIT
+        self.scopes = tuple(s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF)
+
+    # -- the whole -----------------------------------------------------------------------------
+
+    def ruleset(
+        self, entries: tuple[NumberedEntry, ...], retired: tuple[NumberedEntry, ...]
+    ) -> Ruleset:
+        resolvers = NumberedEntry(RESOLVERS, "trusted DNS servers", "resolvers")
+        live = (resolvers, *entries)
+        chains = [self._entry_chain(e) for e in live]
+        chains += [
+            Chain(entry_chain_name(e.entry_id), (), comment=entry_comment(e)) for e in retired
+        ]
+        for scope in self.scopes:
+            chains += self._scope_chains(scope)
+        chains += self._base_chains()
+        counters = {entry_chain_name(e.entry_id) for e in live}
+        counters |= {f"{scope}_refused" for scope in ScopeName}
+        counters |= {f"{scope}_audited" for scope in ScopeName} | {"revoked"}
+        return Ruleset(tuple(chains), tuple(self._sets(live)), frozenset(counters))
+
+    def _entry_chain(self, entry: NumberedEntry) -> Chain:
+        name = entry_chain_name(entry.entry_id)
+        return Chain(
+            name, ((Count(name), self._mark(entry.entry_id)),), comment=entry_comment(entry)
+        )
+
+    # -- sets ----------------------------------------------------------------------------------
+
+    def _sets(self, live: tuple[NumberedEntry, ...]) -> Iterable[NamedSet]:
+        yield NamedSet(
+            "bridges",
+            ("ifname",),
+            frozenset({"interval"}),
+            elements=frozenset(self.policy.containers.interfaces),
+        )
+        yield NamedSet("uplinks", ("ifname",), elements=frozenset(self.machine.uplinks))
+        ids = {self.marks.value(e.entry_id) for e in live}
+        if self.audit:
+            ids.add(self.marks.value(AUDITED))
+        yield NamedSet("live", ("mark",), counted=True, elements=frozenset(ids))
+        for scope, ports in (
+            (ScopeName.CONTAINERS, self.policy.containers.registry_ports),
+            (ScopeName.HOST, self.policy.host.registry_ports),
+        ):
+            if scope in self.scopes:
+                yield NamedSet(f"{scope}_ports", ("inet_service",), elements=frozenset(ports))
+        for scope, level in self._cgroup_levels():
+            yield NamedSet(
+                f"{scope}_{level}",
+                ("cgroupsv2",),
+                elements=frozenset(self._cgroups_at(scope, level)),
+            )
+        for stem in self._stems():
+            yield NamedSet(f"{stem}4", KEY4, frozenset({"timeout"}), verdicts=True)
+            yield NamedSet(f"{stem}6", KEY6, frozenset({"timeout"}), verdicts=True)
+        for name in self._range_maps():
+            yield NamedSet(
+                name,
+                KEY4 if name.endswith("4") else KEY6,
+                frozenset({"interval", "timeout"}),
+                verdicts=True,
+            )
+
+    def _cgroup_levels(self) -> list[tuple[ScopeName, int]]:
+        """Which levels the patterns reach: one set and one rule for each."""
+        patterns = {
+            ScopeName.ENGINES: self.policy.engines.cgroups,
+            ScopeName.CONTAINERS: self.policy.containers.cgroups,
+        }
+        return [
+            (scope, level)
+            for scope, globs in patterns.items()
+            if scope in self.scopes
+            for level in sorted({glob.count("/") + 1 for glob in globs})
+        ]
+
+    def _cgroups_at(self, scope: ScopeName, level: int) -> Iterable[Element]:
+        found = (self.machine.cgroups or {}).get(scope, frozenset())
+        return (c for c in found if c.level == level)
+
+    def _stems(self) -> list[str]:
+        """The map stems in use, the one for every scope first."""
+        used = {stem for entry in self.policy.entries for stem in map_stems(entry, self.policy)}
+        return [EVERY_SCOPE, *(str(s) for s in self.scopes if str(s) in used)]
+
+    def _range_maps(self) -> list[str]:
+        names = {
+            map_name(stem, network, is_range=True)
+            for entry in self.policy.entries
+            for network in entry.networks
+            if network.num_addresses > 1
+            for stem in map_stems(entry, self.policy)
+        }
+        return sorted(names)
+
+    # -- chains of a scope ---------------------------------------------------------------------
+
+    def _scope_chains(self, scope: ScopeName) -> Iterable[Chain]:
+        outside = self._outside(scope)
+        judge, refuse, guard = f"judge_{scope}", f"refuse_{scope}", f"guard_{scope}"
+        no_flow = Match(Field.CT_STATE, frozenset({"invalid", "untracked"}))
+        not_syn = FlagsMatch(
+            frozenset({"fin", "syn", "rst", "ack"}), frozenset({"syn"}), negated=True
+        )
+        yield Chain(
+            judge,
+            (
+                *outside,
+                (no_flow, goto(refuse)),
+                (Match(Field.UDP_DPORT, 443), goto(refuse)),
+                # With nf_conntrack_tcp_loose (the default) a mid-stream packet counts as new.
+                (Match(Field.CT_STATE, frozenset({"new"})), not_syn, goto(refuse)),
+                *self._lookups(scope),
+                (self._marked(0, negated=True), ACCEPT),
+                (goto(refuse),),
+            ),
+        )
+        if self.audit:
+            yield Chain(refuse, ((Count(f"{scope}_audited"), self._mark(AUDITED)),))
+            return
+        yield Chain(refuse, ((Count(f"{scope}_refused"), self._mark(REFUSED)),))
+        yield Chain(
+            guard,
+            (
+                *outside,
+                (Count(f"{scope}_refused"),),
+                (Match(Field.CT_STATE, frozenset({"invalid"})), DROP),
+                (goto("refusal"),),
+            ),
+        )
+
+    def _outside(self, scope: ScopeName) -> tuple[Rule, ...]:
+        """What the scope's mode leaves alone, the same for judge and guard."""
+        to_bridges: Rule = (
+            Match(Field.OIFNAME, SetRef("bridges")),
+            Match(Field.OIFNAME, SetRef("uplinks"), negated=True),
+            ACCEPT,
+        )
+        if scope is ScopeName.ENGINES:
+            return (
+                (Match(Field.L4PROTO, "icmp"), ACCEPT),
+                (Match(Field.L4PROTO, "ipv6-icmp"), ACCEPT),
+                to_bridges,
+            )
+        return (
+            to_bridges,
+            (Match(Field.OIFNAME, "lo"), ACCEPT),
+            (Match(Field.TCP_DPORT, SetRef(f"{scope}_ports"), negated=True), ACCEPT),
+            (Match(Field.UDP_DPORT, 443, negated=True), ACCEPT),
+            (
+                Match(Field.L4PROTO, "tcp", negated=True),
+                Match(Field.L4PROTO, "udp", negated=True),
+                ACCEPT,
+            ),
+        )
+
+    def _lookups(self, scope: ScopeName) -> Iterable[Rule]:
+        """Ask each map; the first that knows the address keeps the flow, exact before range."""
+        stems = [stem for stem in self._stems() if stem in (EVERY_SCOPE, str(scope))]
+        ranges = self._range_maps()
+        for family, address in ((4, Field.IP_DADDR), (6, Field.IP6_DADDR)):
+            key = (address, Field.L4PROTO, Field.TH_DPORT)
+            names = [f"{stem}{family}" for stem in stems]
+            names += [name for stem in stems if (name := f"{stem}_ranges{family}") in ranges]
+            yield (Lookup(key, names[0]),)
+            for name in names[1:]:
+                yield (self._marked(0), Lookup(key, name))
+
+    # -- base chains ---------------------------------------------------------------------------
+
+    def _base_chains(self) -> Iterable[Chain]:
+        reply: Rule = (Match(Field.CT_DIRECTION, "reply"), ACCEPT)
+        judged: Rule = (self._marked(0, negated=True), ACCEPT)
+        live = Match(Masked(Field.CT_MARK, self.marks.mask), SetRef("live"))
+        from_bridges = (
+            Match(Field.IIFNAME, SetRef("bridges")),
+            Match(Field.IIFNAME, SetRef("uplinks"), negated=True),
+        )
+        forwarded = ScopeName.CONTAINERS in self.scopes
+        if self.scopes:
+            yield Chain(
+                "judge_output",
+                (reply, judged, *self._by_socket("judge")),
+                Hook("output", JUDGE_PRIORITY),
+            )
+            yield Chain(
+                "account_input",
+                ((Match(Field.CT_DIRECTION, "reply"), live, ACCEPT),),
+                Hook("input", GUARD_PRIORITY),
+            )
+        if forwarded:
+            yield Chain(
+                "judge_forward",
+                (reply, judged, (*from_bridges, goto("judge_containers"))),
+                Hook("forward", JUDGE_PRIORITY),
+            )
+        if self.audit:
+            # Nothing is refused; the guard's place in the hook only counts.
+            if self.scopes:
+                yield Chain("guard_output", (reply, (live, ACCEPT)), Hook("output", GUARD_PRIORITY))
+            if forwarded:
+                yield Chain("guard_forward", ((live, ACCEPT),), Hook("forward", GUARD_PRIORITY))
+            return
+        not_live: Rule = (self._marked(0, negated=True), goto("refuse_marked"))
+        if self.scopes:
+            yield Chain(
+                "guard_output",
+                (reply, (live, ACCEPT), not_live, *self._by_socket("guard")),
+                Hook("output", GUARD_PRIORITY),
+            )
+        if forwarded:
+            yield Chain(
+                "guard_forward",
+                ((live, ACCEPT), reply, not_live, (*from_bridges, goto("guard_containers"))),
+                Hook("forward", GUARD_PRIORITY),
+            )
+        yield Chain(
+            "refuse_marked",
+            (
+                (self._marked(REFUSED), goto("refusal")),
+                (Count("revoked"), goto("refusal")),
+            ),
+        )
+        yield Chain(
+            "refusal",
+            (
+                (Match(Field.L4PROTO, "tcp"), Reject("tcp reset")),
+                (Reject("icmpx admin-prohibited"),),
+            ),
+        )
+
+    def _by_socket(self, step: str) -> Iterable[Rule]:
+        """Whose packet it is, engines before containers before the rest of the host."""
+        for scope, level in self._cgroup_levels():
+            yield (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")), goto(f"{step}_{scope}"))
+        if ScopeName.HOST in self.scopes:
+            yield (goto(f"{step}_host"),)
+
+    # -- marks ---------------------------------------------------------------------------------
+
+    def _mark(self, entry_id: int) -> SetMark:
+        return SetMark(self.marks.others, self.marks.value(entry_id))
+
+    def _marked(self, entry_id: int, *, negated: bool = False) -> Match:
+        return Match(Masked(Field.CT_MARK, self.marks.mask), self.marks.value(entry_id), negated)

@@ -1,0 +1,434 @@
+"""The engine: handle(event, now) -> commands. It decides; it never does.
+
+Pure: no socket, clock, file or log. `now` is seconds on the caller's monotonic clock, and
+`deadline` tells when the engine wants a Tick if nothing else happens. What is meant to be in the
+kernel (the compiled ruleset, and the wanted grants) is held beside what the kernel has
+acknowledged; whenever the two differ and no transaction is under way, the difference becomes the
+next one. A refused transaction, or a table that reads back otherwise than meant, leads to reading
+the table and starting from what is really there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+
+from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
+from ramfw.core.events import (
+    CgroupsChanged,
+    Committed,
+    Event,
+    LinksChanged,
+    PolicyLoaded,
+    PolicyRefused,
+    Rejected,
+    Resolved,
+    ServersChanged,
+    TableRead,
+    Tick,
+)
+from ramfw.core.grants import LIFE_OF_STATIC, Permissions, Wanted
+from ramfw.core.leases import Leases
+from ramfw.core.marks import RESOLVERS
+from ramfw.core.names import Names
+from ramfw.core.numbering import Numbering
+from ramfw.core.policy import Network, Policy, ScopeName
+from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
+from ramfw.core.ruleset import CgroupElement, Ruleset
+from ramfw.core.tablestate import FOREIGN, TableState
+from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey, Operation, Transaction
+
+MOST_GRANTS_A_TRANSACTION = 4096
+"""Bounds how long one transaction holds the kernel's nftables lock."""
+LONGEST_BACKOFF = 30.0
+WORTH_RENEWING = 1.0
+"""Seconds of life that a renewal must add to be sent."""
+NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
+SWEEP_EVERY = 60.0
+"""Seconds between clearings of grants that the kernel has let expire."""
+
+
+@dataclass(slots=True)
+class Believed:
+    """What the kernel has acknowledged: the rules, and each grant with its end."""
+
+    ruleset: Ruleset | None = None
+    grants: dict[GrantKey, Wanted] = field(default_factory=dict)
+    made_from: Ruleset | None = None
+    """The desired ruleset that the rules were brought to: the same object, nothing differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The transaction under way, and what it will have made true."""
+
+    desired: Ruleset
+    changes: dict[GrantKey, Wanted | None]
+    changes_rules: bool
+    replaces: bool
+
+
+@dataclass(slots=True)
+class Facts:
+    """The latest of each observation; None until it was made once."""
+
+    links: LinksChanged | None = None
+    cgroups: CgroupsChanged | None = None
+    servers: ServersChanged | None = None
+
+
+@dataclass(slots=True)
+class Health:
+    """What status tells about programming the kernel."""
+
+    verified_at: float | None = None
+    last_rejection: str = ""
+    rejections: int = 0
+    mismatches: int = 0
+    policy_problems: tuple[str, ...] = ()
+
+
+class Engine:
+    """All state of the running program but the kernel's."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        """`jitter` gives numbers from 0 to 1, spread evenly (see `Names`)."""
+        self.policy: Policy | None = None
+        self.facts = Facts()
+        self.numbering = Numbering()
+        self.leases = Leases()
+        self.names = Names(jitter)
+        self.permissions = Permissions(None, {}, ())
+        self.believed = Believed()
+        self.health = Health()
+        self._desired: Ruleset | None = None
+        self._dirty: set[Network] = set()
+        self._stale: set[GrantKey] = set()
+        self._pending: Pending | None = None
+        self._table_was_read = False
+        self._reading = False
+        self._failures = 0
+        self._static_due: float | None = None
+        self._sweep_due = 0.0
+
+    # -- the one way in ------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take in what happened; what is to be done about it, in order."""
+        commands: list[Command] = list(self._take_in(event, now))
+        self._housekeeping(now)
+        commands += (Resolve(name) for name in self._due_names(now))
+        if (program := self._next_transaction(now)) is not None:
+            commands.append(program)
+        return commands
+
+    def deadline(self) -> float | None:
+        """When a Tick is due, if nothing happens before."""
+        times = [self.leases.next_expiry(), self.numbering.next_release(), self._static_due]
+        if self.facts.servers is not None:
+            times.append(self.names.next_due())
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the kernel was read back and holds the rules that are meant now."""
+        return (
+            self.health.verified_at is not None
+            and self._pending is None
+            and not self._reading
+            and self._desired is not None
+        )
+
+    @property
+    def settled(self) -> bool:
+        """In force, every name asked for once, and every wanted grant in the kernel."""
+        return self.in_force and self.names.all_tried() and not self._dirty and not self._stale
+
+    # -- events --------------------------------------------------------------------------------
+
+    def _take_in(self, event: Event, now: float) -> Iterable[Command]:  # noqa: C901 - a case each
+        match event:
+            case PolicyLoaded():
+                yield from self._policy_loaded(event, now)
+            case PolicyRefused(problems):
+                self.health.policy_problems = problems
+                yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
+            case Resolved():
+                self._resolved(event, now)
+            case ServersChanged():
+                yield from self._servers_changed(event, now)
+            case LinksChanged():
+                self.facts.links = event
+                self._desired = None
+            case CgroupsChanged():
+                self.facts.cgroups = event
+                self._desired = None
+            case TableRead():
+                yield from self._table_read(event, now)
+            case Committed():
+                yield from self._committed()
+            case Rejected(reason):
+                yield from self._rejected(reason, now)
+            case Tick():
+                pass
+
+    def _policy_loaded(self, event: PolicyLoaded, now: float) -> Iterable[Command]:
+        self.policy = event.policy
+        self.health.policy_problems = ()
+        self.numbering.assign(event.policy.entries, event.held_ids, now)
+        self._permissions_changed(now)
+        for name in self.names.replace(self.permissions.exact_names(), now):
+            if not self.permissions.of_name(name):
+                self.leases.forget(name)
+        self._dirty |= {ip_network(address) for address in self.leases.addresses()}
+        yield Watch(
+            {
+                ScopeName.ENGINES: event.policy.engines.cgroups,
+                ScopeName.CONTAINERS: event.policy.containers.cgroups,
+            },
+            event.policy.containers.interfaces,
+            event.policy.dns.servers,
+        )
+
+    def _servers_changed(self, event: ServersChanged, now: float) -> Iterable[Command]:
+        before, self.facts.servers = self.facts.servers, event
+        if before is not None and before.servers == event.servers:
+            return
+        self._permissions_changed(now)
+        self.names.ask_all(now)
+        servers = ", ".join(map(str, event.servers)) or "none"
+        yield Note("info", f"trusted DNS servers: {servers}")
+
+    def _permissions_changed(self, now: float) -> None:
+        servers = self.facts.servers.servers if self.facts.servers else ()
+        self.permissions = Permissions(self.policy, self.numbering.entries, servers)
+        self._static_due = now
+        self._desired = None
+        self._stale = {
+            key for key, held in self.believed.grants.items() if self._revoked(key, held)
+        }
+
+    def _revoked(self, key: GrantKey, held: Wanted) -> bool:
+        """Whether a grant in the kernel belongs to no entry, or to a map its entry left."""
+        stems = self.permissions.stems.get(held.entry_id, frozenset())
+        stem = key.map.rstrip("46").removesuffix("_ranges")
+        if stem not in stems:
+            return True
+        statics = self.permissions.networks()
+        return held.entry_id == RESOLVERS and key.network not in statics
+
+    def _resolved(self, event: Resolved, now: float) -> None:
+        state = self.names.answered(event, now)
+        if state is None:
+            return
+        if event.answers:
+            changed = self.leases.learn(event.name, event.answers, now)
+        elif state.last_good is not None:
+            changed = self.leases.prolong(event.name, state.last_good, now)
+        else:
+            changed = set()
+        self._dirty |= {ip_network(address) for address in changed}
+
+    def _housekeeping(self, now: float) -> None:
+        for address in self.leases.expire(now):
+            self._dirty.add(ip_network(address))
+        if self.numbering.release(now):
+            self._desired = None
+        if self._static_due is not None and self._static_due <= now:
+            self._dirty |= set(self.permissions.networks())
+            self._static_due = now + LIFE_OF_STATIC / 2
+        if self._sweep_due <= now:
+            self._sweep_due = now + SWEEP_EVERY
+            grants = self.believed.grants
+            for key in [k for k, held in grants.items() if held.expires + SWEEP_EVERY <= now]:
+                del grants[key]
+
+    def _due_names(self, now: float) -> Iterable[str]:
+        return self.names.take_due(now) if self.facts.servers is not None else ()
+
+    # -- the kernel's answers ------------------------------------------------------------------
+
+    def _table_read(self, event: TableRead, now: float) -> Iterable[Command]:
+        self._reading = False
+        first, self._table_was_read = not self._table_was_read, True
+        if event.state is None:
+            self.believed = Believed()
+            if not first:
+                yield Note("warning", "the table inet ramfw is gone; it is put back now")
+        elif first:
+            self.numbering.adopt(event.state.ruleset, now)
+        if event.state is None or event.state.grants is not None:
+            if not first and self._differs(event.state):
+                self.health.mismatches += 1
+                yield Note("warning", "the table is not as it was meant; it is put right now")
+            self._start_from(event, now)
+            return
+        if self._differs(event.state):
+            self.health.verified_at = None
+            yield from self._read_all(now)
+        else:
+            self.health.verified_at, self._failures = now, 0
+
+    def _differs(self, state: TableState | None) -> bool:
+        """Whether rules that were read are others than those acknowledged.
+
+        A cgroup that is gone by now is listed by its number, so only those that exist count.
+        """
+        meant = self.believed.ruleset
+        if state is None or meant is None:
+            return (state is None) != (meant is None)
+        existing = {element for found in self._cgroups().values() for element in found}
+        sets = (
+            replace(named, elements=named.elements & existing)
+            if named.key == CGROUPS and named.elements is not None
+            else named
+            for named in meant.sets
+        )
+        return diff(replace(meant, sets=tuple(sets)).as_read(), state.ruleset) != NOTHING_TO_DO
+
+    def _start_from(self, event: TableRead, now: float) -> None:
+        """Take what is really there as the ground, and let the next transaction mend it."""
+        state = event.state
+        if state is not None:
+            self.believed = Believed(state.ruleset)
+            for key, held in (state.grants or {}).items():
+                self.believed.grants[key] = Wanted(held.entry_id, now + held.remaining)
+        self._stale = {
+            key for key, held in self.believed.grants.items() if self._revoked(key, held)
+        }
+        self._dirty |= {ip_network(address) for address in self.leases.addresses()}
+        self._dirty |= set(self.permissions.networks())
+
+    def _committed(self) -> Iterable[Command]:
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        if pending.replaces:
+            self.believed.grants.clear()
+        self.believed.ruleset = after(pending.desired, self.believed.ruleset)
+        self.believed.made_from = pending.desired
+        for key, wanted in pending.changes.items():
+            if wanted is None:
+                self.believed.grants.pop(key, None)
+                continue
+            self.believed.grants[key] = wanted
+            if self._revoked(key, wanted):
+                self._stale.add(key)
+        if pending.changes_rules:
+            self._reading = True
+            yield ReadTable(with_grants=False)
+
+    def _rejected(self, reason: str, now: float) -> Iterable[Command]:
+        self._pending = None
+        self.health.last_rejection = reason
+        self.health.rejections += 1
+        yield Note("err", f"the kernel refused a change, nothing of it took effect: {reason}")
+        yield from self._read_all(now)
+
+    def _read_all(self, now: float) -> Iterable[Command]:
+        """Read everything back and begin from there: at once, then less and less often."""
+        wait = 0.0 if self._failures == 0 else min(2.0 ** (self._failures - 1), LONGEST_BACKOFF)
+        self._failures += 1
+        self._reading = True
+        yield ReadTable(with_grants=True, not_before=now + wait)
+
+    # -- the next transaction ------------------------------------------------------------------
+
+    def _next_transaction(self, now: float) -> Program | None:
+        facts = self.facts
+        if self.policy is None or self._pending or self._reading or not self._table_was_read:
+            return None
+        if facts.links is None or facts.cgroups is None or facts.servers is None:
+            return None
+        if self._desired is None:
+            self._desired = self._compile(self.policy, facts.links)
+        if self._desired is self.believed.made_from:
+            first, last = NOTHING_TO_DO
+        else:
+            first, last = diff(self._desired, self.believed.ruleset)
+        replaces = replaces_table(first) or self.believed.ruleset is None
+        operations, changes = self._grant_operations(now, replaces=replaces)
+        if not first and not operations and not last:
+            self.believed.made_from = self._desired
+            return None
+        if first or last:
+            self.health.verified_at = None
+        self._pending = Pending(self._desired, changes, bool(first or last), replaces)
+        return Program((*first, *operations, *last))
+
+    def _cgroups(self) -> dict[ScopeName, frozenset[CgroupElement]]:
+        found: dict[ScopeName, set[CgroupElement]] = {}
+        facts = self.facts.cgroups or CgroupsChanged(frozenset())
+        for cgroup, inode in facts.cgroups:
+            element = CgroupElement(facts.nft_prefix + cgroup.path, cgroup.level, inode)
+            found.setdefault(cgroup.scope, set()).add(element)
+        return {scope: frozenset(elements) for scope, elements in found.items()}
+
+    def _compile(self, policy: Policy, links: LinksChanged) -> Ruleset:
+        machine = Machine(links.uplinks, self._cgroups())
+        retired: list[NumberedEntry] = [entry for entry, _ in self.numbering.retired.values()]
+        return compile_ruleset(policy, machine, self.numbering.numbered.values(), retired)
+
+    def _grant_operations(
+        self, now: float, *, replaces: bool
+    ) -> tuple[list[Operation], dict[GrantKey, Wanted | None]]:
+        """Bring grants up to date: what is stale goes, what is dirty is looked at again."""
+        operations: list[Operation] = []
+        changes: dict[GrantKey, Wanted | None] = {}
+        if replaces:
+            operations += self._give_again(now, changes)
+        else:
+            for key in self._stale:
+                held = self.believed.grants.get(key)
+                if held is not None and held.expires > now:
+                    operations += _remove(key, held, now)
+                changes[key] = None
+        self._stale.clear()
+        while self._dirty and len(operations) < MOST_GRANTS_A_TRANSACTION:
+            network = self._dirty.pop()
+            for key, wanted in self.permissions.wanted(network, self.leases, now).items():
+                held = None if replaces else self.believed.grants.get(key)
+                if key in changes:
+                    held = changes[key]
+                if _is_served(held, wanted):
+                    continue
+                operations += _renew(key, held, wanted, now)
+                changes[key] = wanted
+        return operations, changes
+
+    def _give_again(
+        self, now: float, changes: dict[GrantKey, Wanted | None]
+    ) -> Iterable[Operation]:
+        """Carry the grants of a table that is replaced, with what is left of their lives."""
+        for key, held in self.believed.grants.items():
+            if held.expires > now and key not in self._stale:
+                changes[key] = held
+                yield AddGrant(key, held.entry_id, _timeout(held.expires, now))
+
+
+def _is_served(held: Wanted | None, wanted: Wanted) -> bool:
+    return (
+        held is not None
+        and held.entry_id == wanted.entry_id
+        and held.expires + WORTH_RENEWING >= wanted.expires
+    )
+
+
+def _timeout(expires: float, now: float) -> int:
+    return max(1, math.ceil(expires - now))
+
+
+def _remove(key: GrantKey, held: Wanted, now: float) -> list[Operation]:
+    if held.entry_id == FOREIGN:
+        return [DeleteGrant(key)]
+    # Deleting an element that has just expired fails; adding it first makes sure that it is there.
+    return [AddGrant(key, held.entry_id, _timeout(held.expires, now)), DeleteGrant(key)]
+
+
+def _renew(key: GrantKey, held: Wanted | None, wanted: Wanted, now: float) -> list[Operation]:
+    # Adding what is there changes no timeout before kernel 6.12: add, delete, add.
+    operations = [] if held is None else _remove(key, held, now)
+    return [*operations, AddGrant(key, wanted.entry_id, _timeout(wanted.expires, now))]

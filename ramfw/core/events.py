@@ -1,0 +1,147 @@
+"""What the engine is told. Frozen values, made by `observe` and by completions of `program`.
+
+An event says what is, never what to do about it. Sets are whole (what there is now), not
+differences, so that a lost event is mended by the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from ramfw.core.policy import Policy, ScopeName
+from ramfw.core.tablestate import TableState
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLoaded:
+    """A valid policy was read, at start or on reload.
+
+    `held_ids` are the entry ids that conntrack's marks still hold: they are not given anew.
+    """
+
+    policy: Policy
+    held_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRefused:
+    """A policy was read that cannot be used: the last good one stays."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One address that a trusted server gave for the name that was asked."""
+
+    address: Address
+    ttl: int
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReply:
+    """How one server took the question: `ok`, or a short word for what went wrong."""
+
+    server: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """All servers have answered or failed for one name; their addresses, united.
+
+    `answers` is empty where no server gave an address that may be used.
+    """
+
+    name: str
+    answers: tuple[Answer, ...]
+    replies: tuple[ServerReply, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServersChanged:
+    """The addresses of the trusted DNS servers, as they are now."""
+
+    servers: tuple[Address, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinksChanged:
+    """The network interfaces that matter, as they are now.
+
+    `bridges` carry containers, `uplinks` fit a pattern of the policy but lead out (a route with
+    a gateway, a port that is no container's): they are no container bridges. `unfollowed`
+    (macvlan, ipvlan) reach the wire without passing this host's hooks.
+    """
+
+    bridges: frozenset[str]
+    uplinks: frozenset[str]
+    unfollowed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """A cgroup of a scope; `path` is below the v2 root, without a leading slash."""
+
+    path: str
+    scope: ScopeName
+
+    @property
+    def level(self) -> int:
+        return self.path.count("/") + 1
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupsChanged:
+    """The cgroups that fit the policy's patterns, as they are now.
+
+    Inodes are part of it: a cgroup that is made again under its old path is another one.
+    """
+
+    cgroups: frozenset[tuple[Cgroup, int]]
+    problem: str = ""
+    nft_prefix: str = ""
+    """What nft must be given before each path: it looks below /sys/fs/cgroup only."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRead:
+    """What the kernel holds of ramfw's table; None where there is no table."""
+
+    state: TableState | None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The transaction under way is in the kernel, whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The transaction under way was refused, whole; nothing of it is in the kernel."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A deadline passed, and nothing else happened."""
+
+
+Event = (
+    PolicyLoaded
+    | PolicyRefused
+    | Resolved
+    | ServersChanged
+    | LinksChanged
+    | CgroupsChanged
+    | TableRead
+    | Committed
+    | Rejected
+    | Tick
+)

@@ -1,0 +1,385 @@
+"""Why something is permitted or refused, as a plain dictionary (docs/json.md).
+
+Pure. `explain` asks the engine, which knows addresses; `explain_policy` has only the policy, for
+when no daemon runs. Both say what the policy means and what follows for each scope; neither asks
+anybody anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from ramfw.core import reference
+from ramfw.core.addresses import special_use
+from ramfw.core.catalog import Catalog, Registry, shipped
+from ramfw.core.engine import Engine
+from ramfw.core.fqdn import matches
+from ramfw.core.grants import DNS_PORT
+from ramfw.core.policy import (
+    Entry,
+    EntryKind,
+    Mode,
+    Policy,
+    Protocol,
+    ScopeMode,
+    ScopeName,
+)
+from ramfw.core.policy_networks import written
+from ramfw.core.reference import HTTPS_PORT, Kind, Reference
+
+Explanation = dict[str, Any]
+Address = IPv4Address | IPv6Address
+
+RESOLVERS_LABEL = "trusted DNS servers"
+_API = "api"
+_BLOBS = "blobs"
+
+
+def explain(engine: Engine, query: str, now: float, catalog: Catalog | None = None) -> Explanation:
+    """What the running program does with an image, a host or an address, and why.
+
+    Raises ValueError where the query is none of the three, or no policy was loaded.
+    """
+    if engine.policy is None:
+        raise ValueError("no policy was loaded")
+    return _Explainer(engine.policy, catalog or shipped(), engine, now).explanation(query)
+
+
+def explain_policy(policy: Policy, query: str, catalog: Catalog | None = None) -> Explanation:
+    """The same from the policy alone: no address is known. Raises ValueError as `explain`."""
+    return _Explainer(policy, catalog or shipped(), None, 0.0).explanation(query)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Something to connect to: a host or a range, a port, and what the catalogue says of it."""
+
+    host: str
+    port: int
+    protocol: Protocol = Protocol.TCP
+    role: str = ""
+    needed: str = ""
+    shared: str = ""
+    is_loopback: bool = False
+
+
+class _Explainer:
+    def __init__(self, policy: Policy, catalog: Catalog, engine: Engine | None, now: float) -> None:
+        self._policy = policy
+        self._catalog = catalog
+        self._engine = engine
+        self._now = now
+        self._judged = tuple(s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF)
+
+    # -- the whole -----------------------------------------------------------------------------
+
+    def explanation(self, query: str) -> Explanation:
+        asked = self._read(query)
+        registry = self._registry(asked)
+        addresses = _addresses(asked)
+        if addresses:
+            hosts = [host for address in addresses for host in self._at(address, asked.port)]
+        elif registry is not None:
+            hosts = [self._named(place) for place in _places(registry)]
+        else:
+            hosts = [self._named(_Place(asked.host, port)) for port in self._ports(asked)]
+        permitted = _is_usable(hosts) if registry else any(host["permitted"] for host in hosts)
+        return {
+            "query": query,
+            "kind": str(asked.kind),
+            "registry": _registry_name(asked, registry),
+            "repository": asked.repository,
+            "permitted": permitted,
+            "hosts": hosts,
+            "hint": "" if permitted else self._hint(asked, registry, addresses),
+            "notes": list(self._notes(hosts, registry, permitted=permitted)),
+            "daemon_running": self._engine is not None,
+        }
+
+    def _read(self, query: str) -> Reference:
+        asked = reference.parse(query)
+        before, _, after = query.lower().partition(":")
+        single = asked.kind is Kind.IMAGE and "/" not in query and before in self._exact_names()
+        if single and (not after or after.isdigit()):
+            # Without a dot docker takes it for an image; the policy's author took it for a host.
+            return Reference(Kind.HOST, before, int(after) if after else None)
+        return asked
+
+    def _exact_names(self) -> set[str]:
+        targets = (target for entry in self._policy.entries for target in entry.targets)
+        return {target.pattern for target in targets if not target.is_wildcard}
+
+    def _registry(self, asked: Reference) -> Registry | None:
+        """The catalogue's registry, where it is one that was asked for and not a host of it."""
+        if asked.kind is Kind.IMAGE and asked.port in {None, HTTPS_PORT}:
+            for registry in self._catalog.registries.values():
+                apis = (host.pattern for host in registry.hosts if host.role == _API)
+                if asked.host == registry.id or any(matches(api, asked.host) for api in apis):
+                    return registry
+        elif asked.kind is Kind.HOST and asked.port is None:
+            return self._catalog.get(asked.host)
+        return None
+
+    def _ports(self, asked: Reference) -> Iterable[int]:
+        """The port that was asked for; for a host without one, those that the policy names."""
+        if asked.port is not None:
+            return (asked.port,)
+        covering = self._covering(asked.host) if asked.kind is Kind.HOST else ()
+        return dict.fromkeys(p for entry, ports in covering for p in ports) or (HTTPS_PORT,)
+
+    # -- a name --------------------------------------------------------------------------------
+
+    def _named(self, place: _Place) -> Explanation:
+        entries = [entry for entry, ports in self._covering(place.host) if place.port in ports]
+        reason = self._reason_of_name(place, entries)
+        return self._host(place, entries, reason, self._leases(place.host))
+
+    def _covering(self, name: str) -> list[tuple[Entry, tuple[int, ...]]]:
+        """The entries that name it exactly, each with its ports: what opens something today."""
+        return [
+            (entry, target.ports)
+            for entry in self._policy.entries
+            for target in entry.targets
+            if target.pattern == name
+        ]
+
+    def _leases(self, name: str) -> list[Explanation]:
+        leases = self._engine.leases.of_name(name).items() if self._engine else ()
+        return [
+            {
+                "address": str(address),
+                "expires_in": lease.expires - self._now,
+                "server": lease.server,
+            }
+            for address, lease in leases
+        ]
+
+    def _reason_of_name(self, place: _Place, entries: list[Entry]) -> str:
+        if entries:
+            reason = self._reason_of_entries(place, entries)
+            return reason + (self._unresolved(place.host) if self._scopes(entries) else "")
+        fate = self._fate(place, self._judged)
+        other = sorted({port for _, ports in self._covering(place.host) for port in ports})
+        if other:
+            ports = _and(str(port) for port in other)
+            return f"the policy permits it on port {ports}, not on {place.port}: {fate}"
+        wildcard = self._wildcard(place.host)
+        if wildcard:
+            return (
+                f"`{wildcard}` covers it, but a wildcard opens nothing until DNS answers are "
+                f"watched: {fate}"
+            )
+        return f"no [[allow]] names it: {fate}"
+
+    def _wildcard(self, name: str) -> str:
+        patterns = (t.pattern for entry in self._policy.entries for t in entry.targets)
+        return next((pattern for pattern in patterns if matches(pattern, name)), "")
+
+    def _unresolved(self, name: str) -> str:
+        """What is to be added where a permitted name has no address now."""
+        if self._engine is None or self._engine.leases.of_name(name):
+            return ""
+        state = self._engine.names.state(name)
+        if state is None or not state.tried:
+            return "; but its addresses are not known yet, so it cannot be reached"
+        outcomes = [f"{r.server}: {r.outcome}" for r in state.replies if r.outcome != "ok"]
+        why = "; ".join(outcomes) or "no server gave an address that may be used"
+        return f"; but it has no address now ({why}), so it cannot be reached"
+
+    # -- an address ----------------------------------------------------------------------------
+
+    def _at(self, address: Address, port: int | None) -> list[Explanation]:
+        openings = (*self._as_server(address), *self._by_entry(address), *self._by_lease(address))
+        found = [host for host in openings if port in {None, host["port"]}]
+        if found:
+            return found
+        default = HTTPS_PORT if port is None else port
+        place = _Place(str(address), default, is_loopback=address.is_loopback)
+        special = special_use(address)
+        if special:
+            why = f"no name opens {_an(special)} address, and no [[allow]] permits it"
+        elif self._engine:
+            why = "no [[allow]] permits it, and no permitted name has it"
+        else:
+            why = "no [[allow]] permits it by address"
+        return [self._host(place, [], f"{why}: {self._fate(place, self._judged)}", [])]
+
+    def _as_server(self, address: Address) -> Iterator[Explanation]:
+        servers = self._engine.facts.servers if self._engine else None
+        if servers is not None and address in servers.servers:
+            for protocol in Protocol:
+                yield self._resolver(_Place(str(address), DNS_PORT, protocol))
+
+    def _by_entry(self, address: Address) -> Iterator[Explanation]:
+        for entry in self._policy.entries:
+            for network in entry.networks:
+                if address not in network:
+                    continue
+                for port in entry.ports:
+                    place = _Place(written(network), port, entry.protocol)
+                    reason = self._reason_of_entries(place, [entry])
+                    always = {"address": str(address), "expires_in": None, "server": ""}
+                    yield self._host(place, [entry], reason, [always])
+
+    def _by_lease(self, address: Address) -> Iterator[Explanation]:
+        for name in self._engine.leases.of_address(address) if self._engine else ():
+            leases = [lease for lease in self._leases(name) if lease["address"] == str(address)]
+            for entry, ports in self._covering(name):
+                for port in ports:
+                    place = _Place(name, port)
+                    reason = f"an address of `{name}`, {self._reason_of_entries(place, [entry])}"
+                    yield self._host(place, [entry], reason, leases)
+
+    def _resolver(self, place: _Place) -> Explanation:
+        addresses = [{"address": place.host, "expires_in": None, "server": ""}]
+        return {
+            **self._host(place, [], "a trusted DNS server, which everyone may ask", addresses),
+            "permitted": True,
+            "entry": RESOLVERS_LABEL,
+            "scopes": [str(scope) for scope in self._judged],
+        }
+
+    # -- in words ------------------------------------------------------------------------------
+
+    def _host(
+        self, place: _Place, entries: list[Entry], reason: str, addresses: list[Explanation]
+    ) -> Explanation:
+        scopes = self._scopes(entries)
+        return {
+            "host": place.host,
+            "port": place.port,
+            "protocol": str(place.protocol),
+            "role": place.role,
+            "needed": place.needed,
+            "shared": place.shared,
+            "permitted": bool(entries) and (bool(scopes) or not self._judged),
+            "entry": entries[0].label if entries else None,
+            "scopes": [str(scope) for scope in scopes],
+            "reason": reason,
+            "addresses": addresses,
+        }
+
+    def _scopes(self, entries: list[Entry]) -> list[ScopeName]:
+        """The scopes that are judged and for which one of the entries counts, in order."""
+        return [scope for scope in self._judged if any(scope in e.scopes for e in entries)]
+
+    def _reason_of_entries(self, place: _Place, entries: list[Entry]) -> str:
+        labels = _and(dict.fromkeys(f"`{entry.label}`" for entry in entries))
+        scopes = self._scopes(entries)
+        others = [scope for scope in self._judged if scope not in scopes]
+        if not others:
+            return f"permitted by {labels}"
+        fate = self._fate(place, others)
+        if scopes and not any(self._judges(scope, place) for scope in others):
+            return f"permitted by {labels} for {_and(scopes)}; not judged for {_and(others)}"
+        if not scopes:
+            named = [scope for scope in ScopeName if any(scope in e.scopes for e in entries)]
+            return f"{labels} counts only for {_and(named)}, which is off: {fate}"
+        return f"permitted by {labels} for {_and(scopes)}; {fate}"
+
+    def _fate(self, place: _Place, scopes: Iterable[ScopeName]) -> str:
+        """What becomes of a flow that no entry permits to these scopes."""
+        refused = [scope for scope in scopes if self._judges(scope, place)]
+        if not refused:
+            return "no scope judges it, and it passes"
+        if self._policy.mode is Mode.AUDIT:
+            return f"audit mode lets it pass, and counts it for {_and(refused)}"
+        return f"refused to {_and(refused)}"
+
+    def _judges(self, scope: ScopeName, place: _Place) -> bool:
+        """Whether the scope looks at flows to this place: engines' always, others' by port."""
+        if scope is ScopeName.ENGINES:
+            return True
+        if place.is_loopback:
+            return False
+        if place.protocol is Protocol.UDP:
+            return place.port == HTTPS_PORT
+        others = {
+            ScopeName.CONTAINERS: self._policy.containers.registry_ports,
+            ScopeName.HOST: self._policy.host.registry_ports,
+        }
+        return place.port in others[scope]
+
+    def _hint(
+        self, asked: Reference, registry: Registry | None, addresses: tuple[Address, ...]
+    ) -> str:
+        """The lines that would permit it; empty where nothing can."""
+        if registry is not None:
+            return f'[[allow]]\nregistry = "{registry.id}"'
+        ports = "" if asked.port in {None, HTTPS_PORT} else f"\nports = [{asked.port}]"
+        if not addresses:
+            return f'[[allow]]\nhost = "{asked.host}"{ports}'
+        if special_use(addresses[0]) in {None, "loopback"}:
+            return f'[[allow]]\naddress = "{addresses[0]}"{ports}'
+        return ""
+
+    def _notes(
+        self, hosts: list[Explanation], registry: Registry | None, *, permitted: bool
+    ) -> Iterator[str]:
+        refused = [host for host in hosts if not host["permitted"]]
+        if self._engine is None:
+            yield (
+                "The daemon is not running: addresses are not known, and nothing new is permitted. "
+                "This is what the policy file says."
+            )
+        elif not self._engine.in_force:
+            yield "The rules are not in force now: ramfw status says why."
+        if self._policy.mode is Mode.AUDIT:
+            yield "The policy is in audit mode: nothing is refused, only counted."
+        if registry is not None and permitted and refused:
+            names = _and(host["host"] for host in refused)
+            yield f"What the registry keeps on {names} cannot be pulled."
+        shared = sorted({host["shared"] for host in hosts if host["permitted"] and host["shared"]})
+        if shared:
+            yield (
+                f"{_and(shared)} serve others from the same addresses, and names are not checked "
+                "yet: those can be reached too."
+            )
+        if refused:
+            proxies = [e.label for e in self._policy.entries if e.kind is EntryKind.PROXY]
+            if proxies:
+                yield f"Through the permitted proxy {_and(proxies)} it may be reached all the same."
+
+
+def _addresses(asked: Reference) -> tuple[Address, ...]:
+    """The addresses that are meant, where it needs no DNS to know them."""
+    if asked.address is not None:
+        return (asked.address,)
+    if asked.is_local:
+        return (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+    return ()
+
+
+def _places(registry: Registry) -> Iterator[_Place]:
+    for host in registry.hosts:
+        for port in host.ports:
+            yield _Place(host.pattern, port, Protocol.TCP, host.role, host.needed, host.shared)
+
+
+def _is_usable(hosts: list[Explanation]) -> bool:
+    """Whether a pull can work: all that is asked first, and one place that has the layers."""
+    blobs = [host["permitted"] for host in hosts if host["role"] == _BLOBS]
+    others = [host["permitted"] for host in hosts if host["role"] != _BLOBS]
+    return all(others) and (any(blobs) or not blobs)
+
+
+def _registry_name(asked: Reference, registry: Registry | None) -> str:
+    if registry is not None:
+        return registry.id
+    if asked.port in {None, HTTPS_PORT}:
+        return asked.host
+    host = f"[{asked.host}]" if ":" in asked.host else asked.host
+    return f"{host}:{asked.port}"
+
+
+def _and(words: Iterable[object]) -> str:
+    """The words as people say them: a, b and c."""
+    listed = [str(word) for word in words]
+    return " and ".join(filter(None, (", ".join(listed[:-1]), listed[-1]))) if listed else ""
+
+
+def _an(word: str) -> str:
+    return f"{'an' if word[0] in 'aeiouI' else 'a'} {word}"

@@ -1,0 +1,43 @@
+"""Entry ids, and how they are kept in a flow's ct mark.
+
+An id is 16 bits, held under the policy's mask so that other users of the mark keep their bits.
+Ids below `FIRST_ENTRY_ID` are reserved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REFUSED = 1
+"""The flow was judged and is not permitted."""
+UNDECIDED = 2
+"""The flow waits for its name to be read; kept for the name check."""
+AUDITED = 3
+"""The flow is not permitted and passes, because the policy is in audit mode."""
+RESOLVERS = 4
+"""The flow goes to a trusted DNS server."""
+
+FIRST_ENTRY_ID = 16
+LAST_ID = 0xFFFF
+
+ALL_BITS = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class MarkLayout:
+    """Sixteen neighbouring bits of the 32 of a mark."""
+
+    mask: int
+
+    @property
+    def shift(self) -> int:
+        return (self.mask & -self.mask).bit_length() - 1
+
+    @property
+    def others(self) -> int:
+        """The bits that are not ramfw's."""
+        return ALL_BITS & ~self.mask
+
+    def value(self, entry_id: int) -> int:
+        """The id as it stands in the mark."""
+        return entry_id << self.shift

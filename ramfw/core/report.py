@@ -1,0 +1,208 @@
+"""report(engine, counts, now) -> what `ramfw status` shows, as a plain dictionary.
+
+Pure. Times are seconds, relative to `now`. The shape is documented in docs/json.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ramfw.core.compiler import entry_chain_name
+from ramfw.core.engine import Engine
+from ramfw.core.leases import LONGEST_STALE
+from ramfw.core.marks import MarkLayout
+from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
+from ramfw.core.tablestate import Count, Counts
+
+Report = dict[str, Any]
+NOTHING = Count()
+
+
+def report(engine: Engine, counts: Counts, now: float) -> Report:
+    """Everything that is enforced, and what is not and why."""
+    policy = engine.policy
+    if policy is None:
+        raise ValueError("no policy was loaded")
+    facts, health = engine.facts, engine.health
+    servers, links = facts.servers, facts.links
+    return {
+        "organization": {
+            "name": policy.organization.name,
+            "contact": policy.organization.contact,
+        },
+        "mode": str(policy.mode),
+        "in_force": engine.in_force,
+        "settled": engine.settled,
+        "verified_ago": None if health.verified_at is None else now - health.verified_at,
+        "scopes": [_scope(engine, policy, scope, counts) for scope in ScopeName],
+        "entries": [
+            _entry(engine, entry_id, entry, counts, now)
+            for entry_id, entry in engine.numbering.entries.items()
+        ],
+        "dns": {
+            "servers": [str(server) for server in servers.servers] if servers else [],
+            "problem": servers.problem if servers else "the DNS servers are not known yet",
+        },
+        "links": {
+            "bridges": sorted(links.bridges) if links else [],
+            "uplinks": sorted(links.uplinks) if links else [],
+            "unfollowed": sorted(links.unfollowed) if links else [],
+        },
+        "revoked": _count(counts.named.get("revoked", NOTHING)),
+        "policy_problems": list(health.policy_problems),
+        "problems": [
+            {"what": what, "follows": follows, "mend": mend}
+            for what, follows, mend in _problems(engine, policy)
+        ],
+        "kernel": {
+            "rejections": health.rejections,
+            "last_rejection": health.last_rejection,
+            "mismatches": health.mismatches,
+        },
+    }
+
+
+def _count(count: Count) -> Report:
+    return {"packets": count.packets, "bytes": count.bytes}
+
+
+def _scope(engine: Engine, policy: Policy, scope: ScopeName, counts: Counts) -> Report:
+    cgroups = engine.facts.cgroups
+    interfaces: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    match scope:
+        case ScopeName.CONTAINERS:
+            interfaces, ports = policy.containers.interfaces, policy.containers.registry_ports
+        case ScopeName.HOST:
+            ports = policy.host.registry_ports
+        case ScopeName.ENGINES:
+            pass
+    found = {
+        cgroup.path for cgroup, _ in (cgroups.cgroups if cgroups else ()) if cgroup.scope is scope
+    }
+    return {
+        "name": str(scope),
+        "mode": str(policy.scope_mode(scope)),
+        "refused": _count(counts.named.get(f"{scope}_refused", NOTHING)),
+        "audited": _count(counts.named.get(f"{scope}_audited", NOTHING)),
+        "cgroups": sorted(found),
+        "interfaces": list(interfaces),
+        "registry_ports": list(ports),
+    }
+
+
+def _entry(engine: Engine, entry_id: int, entry: Entry, counts: Counts, now: float) -> Report:
+    policy = engine.policy
+    mark = MarkLayout(policy.mark_mask).value(entry_id) if policy else 0
+    return {
+        "id": entry_id,
+        "label": entry.label,
+        "kind": str(entry.kind),
+        "scopes": [str(scope) for scope in ScopeName if scope in entry.scopes],
+        "connections": counts.named.get(entry_chain_name(entry_id), NOTHING).packets,
+        "bytes": counts.live.get(mark, NOTHING).bytes,
+        "hosts": [_host(engine, target, now) for target in entry.targets],
+        "networks": [str(network) for network in entry.networks],
+    }
+
+
+def _host(engine: Engine, target: Target, now: float) -> Report:
+    state = engine.names.state(target.pattern)
+    good = state.last_good if state else None
+    failing = state is not None and state.failures > 0
+    return {
+        "name": target.pattern,
+        "ports": list(target.ports),
+        "role": target.role,
+        "addresses": [
+            {
+                "address": str(address),
+                "expires_in": lease.expires - now,
+                "server": lease.server,
+                "learned_ago": now - lease.learned,
+            }
+            for address, lease in engine.leases.of_name(target.pattern).items()
+        ],
+        "next_refresh_in": None if state is None or state.asked else max(0.0, state.due - now),
+        "last_good_ago": None if good is None else now - good,
+        "serving_stale_for": (
+            max(0.0, good + LONGEST_STALE - now) if failing and good is not None else None
+        ),
+        "problem": _host_problem(engine, target),
+    }
+
+
+def _host_problem(engine: Engine, target: Target) -> str:
+    state = engine.names.state(target.pattern)
+    if target.is_wildcard:
+        return "learned from DNS answers, which are not watched yet: it opens nothing"
+    if state is None or not state.tried:
+        return "not asked for yet"
+    failed = [
+        f"{reply.server}: {reply.outcome}" for reply in state.replies if reply.outcome != "ok"
+    ]
+    if state.failures:
+        return "; ".join(failed) or "no DNS server is known"
+    return ""
+
+
+def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
+    facts = engine.facts
+    if policy.mode is Mode.AUDIT:
+        yield (
+            "audit mode",
+            "nothing is refused, only counted",
+            'write mode = "enforce" under [enforcement], then ramfw reload',
+        )
+    off = [str(s) for s in ScopeName if policy.scope_mode(s) is ScopeMode.OFF]
+    if off:
+        yield (
+            f"scopes that are off: {', '.join(off)}",
+            "what they send is neither refused nor counted",
+            f'mode = "strict" under [scopes.{off[0]}]',
+        )
+    yield (
+        "names are not checked yet",
+        "an address that a permitted registry shares (a CDN) is open whatever name is asked there",
+        "permit registries of your own addresses, or a mirror",
+    )
+    if any(entry.kind == "proxy" for entry in policy.entries):
+        yield (
+            "what is asked of a permitted proxy is not checked yet",
+            "a client can reach any registry that the proxy lets through",
+            "filter CONNECT on the proxy",
+        )
+    if facts.cgroups and facts.cgroups.problem:
+        yield (
+            facts.cgroups.problem,
+            "engines are not told from the rest of the host",
+            "ramfw doctor",
+        )
+    elif policy.engines.mode is not ScopeMode.OFF and not _engine_exists(engine):
+        follows = "one that starts is followed within milliseconds of its cgroup's making"
+        yield (
+            "no cgroup of an engine exists now",
+            f"{follows}; in a slice that is kept, from its first packet",
+            "start the engine with Slice=engines.slice",
+        )
+    if facts.links and facts.links.unfollowed:
+        yield (
+            f"macvlan or ipvlan interfaces: {', '.join(sorted(facts.links.unfollowed))}",
+            "containers on them reach the wire without passing this host's filter",
+            "use bridge networks",
+        )
+    if facts.servers and facts.servers.problem:
+        yield facts.servers.problem, "no name can be resolved", "[dns] servers = [...]"
+    if engine.health.last_rejection and not engine.in_force:
+        yield (
+            f"the kernel refused the last change: {engine.health.last_rejection}",
+            "the rules in the kernel are those of before",
+            "ramfw doctor",
+        )
+
+
+def _engine_exists(engine: Engine) -> bool:
+    facts = engine.facts.cgroups
+    found = facts.cgroups if facts else frozenset()
+    return any(cgroup.scope is ScopeName.ENGINES for cgroup, _ in found)

@@ -1,0 +1,215 @@
+"""ramfw's table as frozen values: what is meant, and what was read back, in the same terms.
+
+Pure. `compiler` makes a `Ruleset` from a policy, `wire.nft_writer` writes it, `wire.nft_reader`
+reads nft's listing back into it, and `reconcile` compares two of them by value. Only what ramfw
+uses of the nftables grammar is here (nft(8), sections EXPRESSIONS and STATEMENTS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+TABLE = "ramfw"
+
+
+class Field(StrEnum):
+    """What a rule reads of a packet, in nft's words."""
+
+    IIFNAME = "iifname"
+    OIFNAME = "oifname"
+    L4PROTO = "meta l4proto"
+    CT_DIRECTION = "ct direction"
+    CT_STATE = "ct state"
+    CT_MARK = "ct mark"
+    IP_DADDR = "ip daddr"
+    IP6_DADDR = "ip6 daddr"
+    TCP_DPORT = "tcp dport"
+    UDP_DPORT = "udp dport"
+    TH_DPORT = "th dport"
+    TCP_FLAGS = "tcp flags"
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Some bits of a field."""
+
+    field: Field
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class SocketCgroup:
+    """The id of the ancestor, at `level`, of the cgroup of the packet's socket."""
+
+    level: int
+
+
+Expression = Field | Masked | SocketCgroup
+
+
+@dataclass(frozen=True, slots=True)
+class SetRef:
+    """A set of the table, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Go on with the rule only where the comparison holds; words are any of, as a set of bits."""
+
+    left: Expression
+    right: SetRef | int | str | frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsMatch:
+    """TCP flags: of those in `mask`, exactly those in `value` are set (or not so, negated)."""
+
+    mask: frozenset[str]
+    value: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Take the verdict that a map holds for the fields together."""
+
+    key: tuple[Field, ...]
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Count the packet in a named counter."""
+
+    counter: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """Set the ct mark to (mark & kept) | value; `kept` and `value` share no bit."""
+
+    kept: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of the packet: accept, drop, return, or jump and goto to a chain."""
+
+    kind: str
+    chain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Refuse and tell the sender at once: `tcp reset` or `icmpx admin-prohibited`."""
+
+    reason: str
+
+
+Statement = Match | FlagsMatch | Lookup | Count | SetMark | Verdict | Reject
+Rule = tuple[Statement, ...]
+
+ACCEPT = Verdict("accept")
+DROP = Verdict("drop")
+
+
+def jump(chain: str) -> Verdict:
+    """Go to the chain and come back."""
+    return Verdict("jump", chain)
+
+
+def goto(chain: str) -> Verdict:
+    """Go to the chain and do not come back."""
+    return Verdict("goto", chain)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where the kernel calls a base chain; its policy is always accept: verdicts refuse."""
+
+    hook: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A base chain where it has a hook, else one that rules go to."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
+    comment: str = ""
+    policy: str = "accept"
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupElement:
+    """A cgroup in a set: nft takes its path, the kernel keeps its inode number.
+
+    A listing tells only the path, so zeros stand for what was read.
+    """
+
+    path: str
+    level: int = 0
+    inode: int = 0
+
+
+Element = str | int | CgroupElement
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """A set, or with `verdicts` a map to verdicts.
+
+    `elements` is None where the elements are grants, which come and go beside the rules.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    flags: frozenset[str] = frozenset()
+    verdicts: bool = False
+    counted: bool = False
+    elements: frozenset[Element] | None = None
+
+    @property
+    def shape(self) -> NamedSet:
+        """The set without its contents: what cannot be changed while it exists."""
+        return replace(self, elements=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """All of ramfw's table but its grants. Chains, sets and counters are unique by name."""
+
+    chains: tuple[Chain, ...]
+    sets: tuple[NamedSet, ...]
+    counters: frozenset[str]
+
+    def chain_names(self) -> Iterator[str]:
+        """The names of the chains, in order."""
+        return (chain.name for chain in self.chains)
+
+    def as_read(self) -> Ruleset:
+        """The same, in the terms a listing can tell: by name, no inodes, no grants."""
+        return Ruleset(
+            chains=tuple(sorted(self.chains, key=lambda chain: chain.name)),
+            sets=tuple(_as_read(s) for s in sorted(self.sets, key=lambda s: s.name)),
+            counters=self.counters,
+        )
+
+
+def _as_read(named: NamedSet) -> NamedSet:
+    if named.elements is None:
+        return named
+    return replace(named, elements=frozenset(_without_inode(named.elements)))
+
+
+def _without_inode(elements: Iterable[Element]) -> Iterator[Element]:
+    for element in elements:
+        yield CgroupElement(element.path) if isinstance(element, CgroupElement) else element

@@ -1,0 +1,44 @@
+"""What the kernel holds of ramfw's table, as it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ramfw.core.ruleset import Ruleset
+from ramfw.core.transaction import GrantKey
+
+FOREIGN = 0
+"""The entry id of an element that ramfw did not write: another verdict, or no timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGrant:
+    """An element of a map, with what is left of its timeout, in seconds."""
+
+    entry_id: int
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """The rules, and the grants where they were read too (None: only the rules were)."""
+
+    ruleset: Ruleset
+    grants: Mapping[GrantKey, HeldGrant] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a counter holds."""
+
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """All counters of the table: by name, and what live flows carried, by mark value."""
+
+    named: Mapping[str, Count]
+    live: Mapping[int, Count]

@@ -1,0 +1,325 @@
+"""The running program: tasks, sockets and queues are made here and nowhere else.
+
+Events come in by one queue and are handled one after the other; what the engine asks for becomes
+a task, and its completion an event again. A task that fails in a way nobody foresaw ends the
+daemon: its rules stay in the kernel, and the service manager starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ramfw import __version__, policyfile
+from ramfw.control_server import Arguments, ControlServer
+from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.engine import Engine
+from ramfw.core.events import (
+    CgroupsChanged,
+    Committed,
+    Event,
+    PolicyLoaded,
+    PolicyRefused,
+    Rejected,
+    ServersChanged,
+    TableRead,
+    Tick,
+)
+from ramfw.core.explain import explain
+from ramfw.core.policy import Policy
+from ramfw.core.report import report
+from ramfw.core.transaction import DeleteTable
+from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
+from ramfw.notify import notify
+from ramfw.observe import resolvconf
+from ramfw.observe.cgroups import CgroupWatch, find_v2_root
+from ramfw.observe.conntrack import held_ids
+from ramfw.observe.links import LinkWatch
+from ramfw.observe.resolver import Resolver
+from ramfw.program.kernel import Kernel
+from ramfw.program.nft import Nft
+
+log = logging.getLogger("ramfw")
+T = TypeVar("T")
+
+MOUNTINFO = Path("/proc/self/mountinfo")
+LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
+LONGEST_WAIT = 120.0
+"""Seconds that a client may ask to wait for the daemon to settle."""
+RELOAD_PATIENCE = 8.0
+"""Seconds after which `reload` answers though names are still being asked for."""
+
+
+def run(policy: Path, control: Path) -> int:
+    """Enforce the policy in this network namespace until SIGTERM or `unload`.
+
+    The rules stay when it ends by a signal. Raises PolicyError, MissingError or ControlError
+    where it cannot start; nothing in the kernel has changed then.
+    """
+    _log_to_stderr()
+    loaded, warnings = policyfile.read(policy)
+    daemon = Daemon(policy, control)
+    for warning in warnings:
+        log.warning("%s", warning)
+    asyncio.run(daemon.run(loaded))
+    return 0
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    for_journal = "JOURNAL_STREAM" in os.environ
+    handler.setFormatter(_JournalFormatter() if for_journal else logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class _JournalFormatter(logging.Formatter):
+    """Marks each line with its syslog level, as the journal reads it (sd-daemon(3))."""
+
+    LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = next((n for least, n in self.LEVELS if record.levelno >= least), 7)
+        return f"<{level}>{super().format(record)}"
+
+
+class Daemon:
+    """One engine, one kernel table, one control socket."""
+
+    def __init__(self, policy_path: Path, control_path: Path) -> None:
+        """Raises MissingError where libnftables is not there."""
+        self._policy_path = policy_path
+        self._control_path = control_path
+        self._engine = Engine(random.random)
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._resolver = Resolver()
+        self._watched: Watch | None = None
+        self._watchers: list[asyncio.Task[None]] = []
+        self._handled = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+        self._running: set[asyncio.Task[None]] = set()
+        self._started = time.monotonic()
+        self._was_ready = False
+        self._unloading = False
+        # libnftables' contexts are made and used in this one thread only.
+        self._kernel_thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
+        self._kernel: Kernel = self._kernel_thread.submit(Nft).result()
+
+    async def run(self, policy: Policy) -> None:
+        """Until `stop`; see the module's `run`."""
+        handlers = {
+            "status": self._status,
+            "wait": self._wait,
+            "explain": self._explain,
+            "reload": self._reload,
+            "unload": self._unload,
+        }
+        async with ControlServer(self._control_path, handlers), asyncio.TaskGroup() as self._tasks:
+            await self._main_loop(policy)
+            for task in self._running:
+                task.cancel()
+
+    async def _main_loop(self, policy: Policy) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
+        self._handle(TableRead(state))
+        self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
+        while True:
+            try:
+                async with asyncio.timeout(self._until_deadline()):
+                    event = await self._events.get()
+            except TimeoutError:
+                event = Tick()
+            if event is None:
+                return
+            self._handle(event)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _stop(self) -> None:
+        self._events.put_nowait(None)
+
+    def _until_deadline(self) -> float | None:
+        deadline = self._engine.deadline()
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    # -- events and commands -------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, ServersChanged):
+            self._resolver.set_servers(event.servers)
+        for command in self._engine.handle(event, time.monotonic()):
+            self._carry_out(command)
+        self._handled.set()
+        self._handled = asyncio.Event()
+        if self._engine.in_force and not self._was_ready:
+            self._was_ready = True
+            log.info("the policy is in force: %s", self._policy_path)
+            notify("READY=1")
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Program() | ReadTable() if self._unloading:
+                pass
+            case Program():
+                self._start(self._program(command))
+            case ReadTable():
+                self._start(self._read_table(command))
+            case Resolve(name):
+                self._start(self._resolve(name))
+            case Watch():
+                self._watch(command)
+            case Note(level, message):
+                log.log(LOG_LEVELS[level], "%s", message)
+
+    async def _program(self, command: Program) -> None:
+        try:
+            await self._in_kernel_thread(lambda: self._kernel.run(command.transaction))
+        except KernelError as error:
+            self._events.put_nowait(Rejected(str(error)))
+        else:
+            self._events.put_nowait(Committed())
+
+    async def _read_table(self, command: ReadTable) -> None:
+        await asyncio.sleep(command.not_before - time.monotonic())
+        try:
+            state = await self._in_kernel_thread(
+                lambda: self._kernel.read(with_grants=command.with_grants)
+            )
+        except KernelError as error:
+            log.error("the table cannot be read back: %s", error)  # noqa: TRY400 - the cause is told
+            again = replace(command, with_grants=True, not_before=time.monotonic() + 1.0)
+            self._start(self._read_table(again))
+            return
+        self._events.put_nowait(TableRead(state))
+
+    async def _resolve(self, name: str) -> None:
+        self._events.put_nowait(await self._resolver.resolve(name))
+
+    async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, work)
+
+    # -- observers -----------------------------------------------------------------------------
+
+    def _watch(self, wanted: Watch) -> None:
+        if wanted == self._watched:
+            return
+        for task in self._watchers:
+            task.cancel()
+        self._watched = wanted
+        self._watchers = [
+            self._follow(LinkWatch(wanted.interfaces).changes()),
+            self._follow(self._servers(wanted)),
+            self._follow(self._cgroups(wanted)),
+        ]
+
+    def _follow(self, changes: AsyncIterator[Event]) -> asyncio.Task[None]:
+        async def follow() -> None:
+            async for event in changes:
+                self._events.put_nowait(event)
+
+        return self._start(follow())
+
+    @staticmethod
+    async def _servers(wanted: Watch) -> AsyncIterator[Event]:
+        if wanted.servers is not None:
+            yield ServersChanged(tuple(ip_address(server) for server in wanted.servers))
+            return
+        async for event in resolvconf.watch():
+            yield event
+
+    @staticmethod
+    async def _cgroups(wanted: Watch) -> AsyncIterator[Event]:
+        root = find_v2_root(MOUNTINFO.read_text(encoding="utf-8"))  # noqa: ASYNC240 - no disk
+        if root is None or root.problem:
+            problem = root.problem if root else "no cgroup v2 hierarchy is mounted"
+            yield CgroupsChanged(frozenset(), problem)
+            return
+        async for event in CgroupWatch(root.path, wanted.cgroups).changes():
+            yield replace(event, nft_prefix=root.nft_prefix)
+
+    # -- the control socket --------------------------------------------------------------------
+
+    async def _status(self, _: Arguments) -> dict[str, Any]:
+        counts = await self._in_kernel_thread(self._kernel.counts)
+        now = time.monotonic()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "policy": str(self._policy_path),
+            "uptime": now - self._started,
+            **report(self._engine, counts, now),
+        }
+
+    async def _wait(self, arguments: Arguments) -> dict[str, Any]:
+        await self._settle(min(float(arguments.get("seconds", 10.0)), LONGEST_WAIT))
+        return await self._status(arguments)
+
+    async def _settle(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (self._engine.settled and self._events.empty()):
+                    await self._handled.wait()
+
+    async def _explain(self, arguments: Arguments) -> dict[str, Any]:
+        return explain(self._engine, str(arguments.get("query", "")), time.monotonic())
+
+    async def _reload(self, _: Arguments) -> dict[str, Any]:
+        policy, warnings = await self._read_policy()
+        self._events.put_nowait(PolicyLoaded(policy, await self._held_ids(policy)))
+        await self._settle(RELOAD_PATIENCE)
+        return {"in_force": self._engine.in_force, "warnings": [str(w) for w in warnings]}
+
+    async def _read_policy(self) -> tuple[Policy, tuple[Problem, ...]]:
+        """The policy file as it is now; a bad one is told to the engine, and raised."""
+        try:
+            return await asyncio.to_thread(policyfile.read, self._policy_path)
+        except PolicyError as error:
+            self._events.put_nowait(PolicyRefused(tuple(str(p) for p in error.problems)))
+            raise
+
+    async def _unload(self, _: Arguments) -> dict[str, Any]:
+        self._unloading = True
+        try:
+            await self._in_kernel_thread(lambda: self._kernel.run((DeleteTable(),)))
+        except KernelError:
+            self._unloading = False
+            raise
+        log.warning("unloaded: nothing is enforced any more")
+        self._stop()
+        return {"unloaded": True}
+
+    def _on_hangup(self) -> None:
+        async def reload() -> None:
+            with contextlib.suppress(PolicyError):
+                await self._reload({})
+
+        self._start(reload())
+
+    @staticmethod
+    async def _held_ids(policy: Policy) -> frozenset[int]:
+        try:
+            return await asyncio.to_thread(held_ids, policy.mark_mask)
+        except ObserveError as error:
+            log.warning("%s", error)
+            return frozenset()

@@ -1,0 +1,152 @@
+"""Reads a policy file, once, and only if nobody but root could have written it.
+
+The file is opened before anything is asked about it, and every question is put to what was
+opened: nothing can be exchanged between the check and the reading. Its directories are those of
+the name that was given and those where the file really is, which differ where a link is on the way.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import stat
+from pathlib import Path
+
+from ramfw.core.catalog import Catalog, shipped
+from ramfw.core.policy import Policy
+from ramfw.core.policy_parser import parse
+from ramfw.errors import PolicyError, Problem
+
+MAX_BYTES = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read(path: Path, catalog: Catalog | None = None) -> tuple[Policy, tuple[Problem, ...]]:
+    """The policy in a file, and warnings about it; the catalogue is the shipped one by default.
+
+    Root's policy must be root's alone to write. A caller who is not root may also read a file of
+    their own: a draft to be checked. Raises PolicyError with all that is wrong with the file and
+    with what is in it, and nothing else.
+    """
+    problems, text = _contents(path)
+    if text is None:
+        raise PolicyError(tuple(problems))
+    try:
+        policy, warnings = parse(text, str(path), catalog or shipped())
+    except PolicyError as error:
+        raise PolicyError((*problems, *error.problems)) from None
+    if problems:
+        raise PolicyError(tuple(problems))
+    return policy, warnings
+
+
+def _contents(path: Path) -> tuple[list[Problem], str | None]:
+    """What is wrong with the file, and its text; None where it cannot or must not be read."""
+    try:
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, ValueError) as error:
+        return [_not_opened(path, error)], None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return [_not_a_file(path, status)], None
+        problems = [*_ownership(path, status), *_directories(path, descriptor)]
+        content = _at_most(descriptor, MAX_BYTES + 1)
+    except OSError as error:
+        return [_unreadable(path, error)], None
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_BYTES:
+        size = max(status.st_size, len(content))
+        message = f"has {size} bytes; a policy has at most {MAX_BYTES} (1 MiB)"
+        return [*problems, Problem(str(path), 0, "", message)], None
+    text, wrong = _text(path, content)
+    return [*problems, *wrong], text
+
+
+def _at_most(descriptor: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size > 0 and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _text(path: Path, content: bytes) -> tuple[str | None, list[Problem]]:
+    name = shlex.quote(str(path))
+    if content.startswith(_BYTE_ORDER_MARK):
+        hint = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {name}"
+        return None, [Problem(str(path), 1, "", "begins with a byte order mark", hint)]
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return None, [_at_byte(path, content, error.start, "is not UTF-8")]
+    nul = content.find(0)
+    if nul >= 0:
+        return None, [_at_byte(path, content, nul, "has a NUL")]
+    return text, []
+
+
+def _at_byte(path: Path, content: bytes, offset: int, what: str) -> Problem:
+    line = content.count(b"\n", 0, offset) + 1
+    message = f"{what} at byte {offset} (0x{content[offset]:02x}); a policy is UTF-8 text"
+    return Problem(str(path), line, "", message)
+
+
+def _not_opened(path: Path, error: OSError | ValueError) -> Problem:
+    name = shlex.quote(str(path))
+    if isinstance(error, FileNotFoundError):
+        first = 'version = 1\\n\\n[[allow]]\\nregistry = "docker.io"\\n'
+        hint = f"printf '{first}' | sudo install -D -m 0644 /dev/stdin {name}"
+        return Problem(str(path), 0, "", "there is no such file; this makes a first policy:", hint)
+    return _unreadable(path, error)
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> Problem:
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    hint = "read it as root" if isinstance(error, PermissionError) else ""
+    return Problem(str(path), 0, "", f"cannot be read: {words}", hint)
+
+
+def _not_a_file(path: Path, status: os.stat_result) -> Problem:
+    if stat.S_ISDIR(status.st_mode):
+        hint = f"name the file in it, as {shlex.quote(str(path / 'policy.toml'))}"
+        return Problem(str(path), 0, "", "is a directory, not a policy file", hint)
+    return Problem(str(path), 0, "", "is not a regular file")
+
+
+def _ownership(path: Path, status: os.stat_result) -> list[Problem]:
+    problems = []
+    name = shlex.quote(str(path))
+    # For root, geteuid() is 0: then only root's own file will do.
+    if status.st_uid not in {0, os.geteuid()}:
+        message = f"is owned by {_user(status.st_uid)}: only root may write a policy"
+        problems.append(Problem(str(path), 0, "", message, f"chown root: {name}"))
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        who = "others" if status.st_mode & stat.S_IWOTH else "its group"
+        message = f"is writable by {who}: only root may write a policy"
+        problems.append(Problem(str(path), 0, "", message, f"chmod go-w {name}"))
+    return problems
+
+
+def _directories(path: Path, descriptor: int) -> list[Problem]:
+    """Directories in which anyone could put another file in this one's place."""
+    given = Path(os.path.abspath(path))  # noqa: PTH100  links must stay: they are judged as given
+    real = Path(f"/proc/self/fd/{descriptor}").readlink()
+    problems = []
+    for directory in dict.fromkeys((*given.parents, *real.parents)):
+        mode = directory.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            message = f"is in {directory}, where others may put another file in its place"
+            hint = f"chmod o-w {shlex.quote(str(directory))}"
+            problems.append(Problem(str(path), 0, "", message, hint))
+    return problems
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"

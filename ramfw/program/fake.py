@@ -1,0 +1,197 @@
+"""A kernel for tests: interprets transactions as the real one does, and refuses when told to.
+
+It knows what the kernel refuses (an unknown chain, a chain in use, a missing element, an element
+with another verdict) and that a refused transaction changes nothing. What rules mean is tested in
+the real kernel only.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from ramfw.core.ruleset import Chain, Element, NamedSet, Ruleset, Verdict
+from ramfw.core.tablestate import Counts, HeldGrant, TableState
+from ramfw.core.transaction import (
+    AddChain,
+    AddCounter,
+    AddElements,
+    AddGrant,
+    AddRule,
+    AddSet,
+    AddTable,
+    DeleteChain,
+    DeleteCounter,
+    DeleteElements,
+    DeleteGrant,
+    DeleteSet,
+    DeleteTable,
+    FlushChain,
+    FlushSet,
+    GrantKey,
+    Operation,
+    Transaction,
+)
+from ramfw.errors import KernelError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Table:
+    chains: dict[str, Chain] = field(default_factory=dict)
+    sets: dict[str, NamedSet] = field(default_factory=dict)
+    counters: set[str] = field(default_factory=set)
+    grants: dict[GrantKey, tuple[int, float]] = field(default_factory=dict)
+
+
+class FakeKernel:
+    """See `Kernel`. `clock` gives the time by which grants expire."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._table: _Table | None = None
+        self.failures: list[KernelError] = []
+        """Errors to refuse the next transactions with, first one first."""
+        self.committed: list[Transaction] = []
+
+    def run(self, transaction: Transaction) -> None:
+        """See `Kernel.run`."""
+        if self.failures:
+            raise self.failures.pop(0)
+        before = deepcopy(self._table)
+        try:
+            for operation in transaction:
+                self._apply(operation)
+            self._check_references()
+        except KernelError:
+            self._table = before
+            raise
+        self.committed.append(transaction)
+
+    def read(self, *, with_grants: bool) -> TableState | None:
+        """See `Kernel.read`."""
+        if self._table is None:
+            return None
+        table = self._table
+        ruleset = Ruleset(
+            tuple(table.chains.values()), tuple(table.sets.values()), frozenset(table.counters)
+        )
+        return TableState(ruleset.as_read(), self._live_grants() if with_grants else None)
+
+    def counts(self) -> Counts:
+        """See `Kernel.counts`: nothing is ever counted here."""
+        return Counts({}, {})
+
+    def flush(self) -> None:
+        """What `nft flush ruleset` does."""
+        self._table = None
+
+    def grants(self) -> dict[GrantKey, HeldGrant]:
+        """The grants that have not expired."""
+        return self._live_grants()
+
+    def tamper(self, change: Callable[[dict[str, Chain]], None]) -> None:
+        """Let somebody else change the chains."""
+        change(self._existing().chains)
+
+    def _live_grants(self) -> dict[GrantKey, HeldGrant]:
+        now = self._clock()
+        grants = self._existing().grants.items()
+        return {key: HeldGrant(i, end - now) for key, (i, end) in grants if end > now}
+
+    def _existing(self) -> _Table:
+        if self._table is None:
+            raise KernelError(errno.ENOENT, "nft transaction")
+        return self._table
+
+    def _apply(self, operation: Operation) -> None:  # noqa: C901, PLR0912 - a case each
+        if isinstance(operation, AddTable):
+            self._table = self._table or _Table()
+            return
+        table = self._existing()
+        match operation:
+            case DeleteTable():
+                self._table = None
+            case AddCounter(name):
+                table.counters.add(name)
+            case DeleteCounter(name):
+                _remove(table.counters, name)
+            case AddChain(chain):
+                table.chains.setdefault(chain.name, replace(chain, rules=()))
+            case FlushChain(name):
+                table.chains[name] = replace(_of(table.chains, name), rules=())
+            case DeleteChain(name):
+                if _of(table.chains, name).rules or self._is_target(name):
+                    raise KernelError(errno.EBUSY, f"delete chain {name}")
+                del table.chains[name]
+            case AddRule(name, rule):
+                chain = _of(table.chains, name)
+                table.chains[name] = replace(chain, rules=(*chain.rules, rule))
+            case AddSet(named):
+                empty = None if named.verdicts else frozenset[Element]()
+                table.sets.setdefault(named.name, replace(named, elements=empty))
+            case DeleteSet(name):
+                _of(table.sets, name)
+                del table.sets[name]
+                table.grants = {k: v for k, v in table.grants.items() if k.map != name}
+            case FlushSet(name):
+                table.sets[name] = replace(_of(table.sets, name), elements=frozenset())
+            case AddElements(name, elements):
+                held = _of(table.sets, name).elements or frozenset()
+                table.sets[name] = replace(table.sets[name], elements=held | elements)
+            case DeleteElements(name, elements):
+                held = _of(table.sets, name).elements or frozenset()
+                if not elements <= held:
+                    raise KernelError(errno.ENOENT, f"delete element {name}")
+                table.sets[name] = replace(table.sets[name], elements=held - elements)
+            case AddGrant(key, entry_id, timeout):
+                self._add_grant(table, key, entry_id, timeout)
+            case DeleteGrant(key):
+                if table.grants.get(key, (0, 0.0))[1] <= self._clock():
+                    raise KernelError(errno.ENOENT, f"delete element {key}")
+                del table.grants[key]
+
+    def _add_grant(self, table: _Table, key: GrantKey, entry_id: int, timeout: int) -> None:
+        _of(table.sets, key.map)
+        _of(table.chains, f"entry_{entry_id}")
+        held, end = table.grants.get(key, (entry_id, 0.0))
+        if end > self._clock():
+            if held != entry_id:
+                raise KernelError(errno.EEXIST, f"add element {key}")
+            return
+        table.grants[key] = (entry_id, self._clock() + timeout)
+
+    def _is_target(self, name: str) -> bool:
+        table = self._existing()
+        pointed = any(f"entry_{entry_id}" == name for entry_id, _ in table.grants.values())
+        return pointed or any(
+            isinstance(statement, Verdict) and statement.chain == name
+            for chain in table.chains.values()
+            for rule in chain.rules
+            for statement in rule
+        )
+
+    def _check_references(self) -> None:
+        if self._table is None:
+            return
+        for chain in self._table.chains.values():
+            for rule in chain.rules:
+                for statement in rule:
+                    if isinstance(statement, Verdict) and statement.chain:
+                        _of(self._table.chains, statement.chain)
+
+
+def _of(things: dict[str, T], name: str) -> T:
+    if name not in things:
+        raise KernelError(errno.ENOENT, name)
+    return things[name]
+
+
+def _remove(names: set[str], name: str) -> None:
+    if name not in names:
+        raise KernelError(errno.ENOENT, name)
+    names.remove(name)

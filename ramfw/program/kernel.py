@@ -1,0 +1,21 @@
+"""What the daemon needs of the kernel's nftables; `nft` is the real one, `fake` the tests'."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ramfw.core.tablestate import Counts, TableState
+from ramfw.core.transaction import Transaction
+
+
+class Kernel(Protocol):
+    """One table in one network namespace. Methods block, and are called from one thread."""
+
+    def run(self, transaction: Transaction) -> None:
+        """Commit the transaction whole, or raise KernelError and leave everything as it was."""
+
+    def read(self, *, with_grants: bool) -> TableState | None:
+        """What the table holds; None where there is no table. Raises KernelError."""
+
+    def counts(self) -> Counts:
+        """All counters, zero where the table is missing. Raises KernelError."""

@@ -1,0 +1,145 @@
+"""The kernel through libnftables, by Debian's binding of it.
+
+libnftables keeps state in its context and may end the process on a netlink surprise, so each
+context lives in one thread and nothing forks while one is open. A killed daemon leaves its rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from ramfw.core.ruleset import TABLE, Ruleset
+from ramfw.core.tablestate import FOREIGN, Count, Counts, HeldGrant, TableState
+from ramfw.core.transaction import GrantKey, Transaction
+from ramfw.errors import KernelError, MissingError
+from ramfw.wire.nft_reader import read as read_listing
+from ramfw.wire.nft_writer import OWN, write
+
+ABSENT = "No such file or directory"
+
+
+def _open_context() -> Any:  # noqa: ANN401 - the binding has no types
+    try:
+        import nftables  # noqa: PLC0415 - so that a missing binding is told in words
+    except ImportError as error:
+        raise MissingError(
+            "the nftables binding for Python is not installed: apt-get install python3-nftables"
+        ) from error
+    try:
+        return nftables.Nftables()
+    except OSError as error:
+        raise MissingError(
+            f"libnftables cannot be loaded ({error}): apt-get install nftables"
+        ) from error
+
+
+class Nft:
+    """The table `inet ramfw` of the network namespace that the process is in."""
+
+    def __init__(self) -> None:
+        """Raises MissingError where libnftables or its binding is not installed."""
+        self._text = _open_context()
+        self._text.set_stateless_output(True)
+        self._text.set_numeric_prio_output(True)
+        self._json = _open_context()
+        self._json.set_json_output(True)
+
+    def run(self, transaction: Transaction) -> None:
+        """See `Kernel.run`."""
+        self._command(self._text, write(transaction), "nft transaction")
+
+    def check(self, transaction: Transaction) -> None:
+        """Have the kernel judge the transaction without committing it; raises KernelError."""
+        self._text.set_dry_run(True)
+        try:
+            self._command(self._text, write(transaction), "nft check")
+        finally:
+            self._text.set_dry_run(False)
+
+    def read(self, *, with_grants: bool) -> TableState | None:
+        """See `Kernel.read`."""
+        listing = self._terse_listing()
+        if listing is None:
+            return None
+        # One command a set: of several in one batch, nft 1.0.6 finds only the last.
+        closed = [named.name for named in read_listing(listing).sets if not named.verdicts]
+        sets = [self._command(self._text, f"list set {OWN} {name}", "nft list") for name in closed]
+        ruleset = read_listing(listing + "".join(sets))
+        return TableState(ruleset, dict(self._grants(ruleset)) if with_grants else None)
+
+    def _terse_listing(self) -> str | None:
+        self._text.set_terse_output(True)  # noqa: FBT003
+        try:
+            return self._command(self._text, f"list table {OWN}", "nft list")
+        except KernelError as error:
+            if ABSENT in error.detail:
+                return None
+            raise
+        finally:
+            self._text.set_terse_output(False)  # noqa: FBT003
+
+    def _grants(self, ruleset: Ruleset) -> Iterator[tuple[GrantKey, HeldGrant]]:
+        for named in ruleset.sets:
+            if named.verdicts:
+                reply = self._list_json(f"list map {OWN} {named.name}")
+                for body in _bodies(reply, "map"):
+                    yield from _elements(named.name, body)
+
+    def counts(self) -> Counts:
+        """See `Kernel.counts`."""
+        try:
+            counters = self._list_json(f"list counters table inet {TABLE}")
+            live = self._list_json(f"list set {OWN} live")
+        except KernelError as error:
+            if ABSENT in error.detail:
+                return Counts({}, {})
+            raise
+        named = {body["name"]: _count(body) for body in _bodies(counters, "counter")}
+        return Counts(named, dict(_live_counts(live)))
+
+    def _list_json(self, command: str) -> list[Mapping[str, Any]]:
+        output = self._command(self._json, command, f"nft {command}")
+        if not output:
+            return []
+        objects: list[Mapping[str, Any]] = json.loads(output)["nftables"]
+        return objects
+
+    @staticmethod
+    def _command(context: Any, text: str, operation: str) -> str:  # noqa: ANN401
+        code, output, error = context.cmd(text)
+        if code != 0:
+            raise KernelError(0, operation, str(error))
+        return str(output)
+
+
+def _bodies(objects: list[Mapping[str, Any]], kind: str) -> Iterator[Mapping[str, Any]]:
+    return (item[kind] for item in objects if kind in item)
+
+
+def _count(body: Mapping[str, Any]) -> Count:
+    return Count(int(body["packets"]), int(body["bytes"]))
+
+
+def _live_counts(objects: list[Mapping[str, Any]]) -> Iterator[tuple[int, Count]]:
+    for body in _bodies(objects, "set"):
+        for item in body.get("elem", ()):
+            if isinstance(item, dict) and "counter" in item.get("elem", {}):
+                yield int(item["elem"]["val"]), _count(item["elem"]["counter"])
+
+
+def _elements(name: str, body: Mapping[str, Any]) -> Iterator[tuple[GrantKey, HeldGrant]]:
+    for key, verdict in body.get("elem", ()):
+        element = key.get("elem", {})
+        address, protocol, port = (element.get("val") or key)["concat"]
+        if isinstance(address, dict):
+            address = f"{address['prefix']['addr']}/{address['prefix']['len']}"
+        target = verdict.get("jump", {}).get("target", "") if isinstance(verdict, dict) else ""
+        number = target.removeprefix("entry_")
+        is_ours = "expires" in element and number.isdigit()
+        yield (
+            GrantKey(name, ip_network(address), str(protocol), int(port)),
+            HeldGrant(int(number) if is_ours else FOREIGN, float(element.get("expires", 86400))),
+        )

@@ -1,0 +1,252 @@
+"""`ramfw status` for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ramfw.render.text import Page, clean, listed, number, size, span
+
+Fields = dict[str, Any]
+
+WIDE = 120
+"""Columns from which all addresses of a host are shown, and not only the first few."""
+FEW = 3
+
+
+def status(facts: Fields, page: Page) -> list[str]:
+    """What is enforced, permitted and refused, and what is not enforced and why."""
+    return [
+        *_header(facts, page),
+        "",
+        *_scopes(facts["scopes"], page),
+        "",
+        *_entries(facts, page),
+        *_refusals_elsewhere(facts, page),
+        *_policy_problems(facts["policy_problems"], page),
+        *_problems(facts["problems"], page),
+    ]
+
+
+def missing(facts: Fields) -> list[str]:
+    """What keeps `settled` from being true, a sentence each."""
+    sentences = []
+    if not facts["in_force"]:
+        sentences.append(_not_in_force(facts))
+    names = [
+        host["name"]
+        for entry in facts["entries"]
+        for host in entry["hosts"]
+        if not host["addresses"] and host["last_good_ago"] is None and not host["problem"]
+    ]
+    if names:
+        sentences.append(f"not asked for yet: {listed(names)}")
+    unanswered = _unresolved(facts)
+    if unanswered:
+        sentences.append(f"without an address: {listed(unanswered)}")
+    if facts["dns"]["problem"]:
+        sentences.append(facts["dns"]["problem"])
+    return sentences or ["addresses that were learned are still on their way into the kernel"]
+
+
+# -- the header --------------------------------------------------------------------------------
+
+
+def _header(facts: Fields, page: Page) -> Iterator[str]:
+    organization = facts["organization"]
+    name = clean(organization["name"]) or "its policy"
+    whose = f"the policy of {name}" if organization["name"] else "its policy"
+    if facts["mode"] == "audit":
+        does, color = f"ramfw only watches: {whose} is in audit mode", "yellow"
+    elif facts["in_force"]:
+        does, color = f"ramfw enforces {whose}", "green"
+    else:
+        does, color = f"ramfw does not enforce {whose} as it is meant", "red"
+    yield from (page.paint(line, "bold", color) for line in page.wrap(does))
+    if facts["in_force"]:
+        state = f"in force, read back from the kernel {span(facts['verified_ago'] or 0)} ago"
+        settled = "" if facts["settled"] else "; addresses are still being learned"
+        yield from page.wrap(state + settled)
+    else:
+        yield from page.wrap(_not_in_force(facts))
+    rows = [("policy", facts["policy"])]
+    if organization["contact"]:
+        rows.append(("contact", clean(organization["contact"])))
+    servers = listed(facts["dns"]["servers"]) or "none"
+    rows.append(("trusted DNS", servers))
+    rows.append(
+        ("daemon", f"ramfw {facts['version']}, pid {facts['pid']}, up {span(facts['uptime'])}")
+    )
+    yield from page.table([(f"  {label}", text) for label, text in rows])
+
+
+def _not_in_force(facts: Fields) -> str:
+    rejection = facts["kernel"]["last_rejection"]
+    if rejection:
+        return f"the rules are not in force: the kernel refused them: {clean(rejection)}"
+    return "the rules are not in force yet"
+
+
+# -- scopes ------------------------------------------------------------------------------------
+
+
+def _scopes(scopes: list[Fields], page: Page) -> Iterator[str]:
+    rows = [("SCOPE", "MODE", "REFUSED", "WHO")]
+    rows += [(s["name"], s["mode"], _refused(s), _who(s)) for s in scopes]
+    heading, *lines = page.table(rows)
+    yield page.paint(heading, "bold")
+    yield from lines
+
+
+def _refused(scope: Fields) -> str:
+    if scope["mode"] == "off":
+        return "-"
+    refused, audited = scope["refused"]["packets"], scope["audited"]["packets"]
+    if audited:
+        return f"{audited:,} would be" + (f", {refused:,} were" if refused else "")
+    return number(refused, "packet") if refused else "nothing"
+
+
+def _who(scope: Fields) -> str:
+    if scope["mode"] == "off":
+        return "left alone"
+    parts = []
+    if scope["cgroups"]:
+        parts.append(", ".join(scope["cgroups"]))
+    elif scope["name"] == "engines":
+        parts.append("no engine's cgroup exists now")
+    if scope["interfaces"]:
+        parts.append(", ".join(scope["interfaces"]))
+    if scope["registry_ports"]:
+        parts.append("port " + ", ".join(map(str, scope["registry_ports"])))
+    if scope["name"] == "host":
+        parts.insert(0, "everything else")
+    return "; ".join(parts)
+
+
+# -- what is permitted -------------------------------------------------------------------------
+
+
+def _entries(facts: Fields, page: Page) -> Iterator[str]:
+    entries = facts["entries"]
+    if not entries:
+        nothing = "Nothing is permitted: the policy has no [[allow]]."
+        yield from (page.paint(line, "bold") for line in page.wrap(nothing))
+        return
+    yield page.paint("PERMITTED", "bold")
+    judged = [scope["name"] for scope in facts["scopes"] if scope["mode"] != "off"]
+    for entry in entries:
+        yield from _entry(entry, judged, page)
+
+
+def _entry(entry: Fields, judged: list[str], page: Page) -> Iterator[str]:
+    used = number(entry["connections"], "connection")
+    if entry["bytes"]:
+        used += f", {size(entry['bytes'])}"
+    only = [scope for scope in judged if scope in entry["scopes"]]
+    if only != judged:
+        used += f"; for {listed(only)} only" if only else "; for scopes that are off"
+    kind = "" if entry["kind"] in {"registry", "host", "address"} else f" ({entry['kind']})"
+    label = clean(entry["label"]) + kind
+    lines = page.wrap(f"{label}  {used}", 2, 6)
+    lines[0] = lines[0].replace(label, f"{page.paint(label, 'bold')} ", 1)
+    yield from lines
+    shows_all = page.width >= WIDE
+    for host in entry["hosts"]:
+        yield from _host(host, page, shows_all=shows_all)
+
+
+def _host(host: Fields, page: Page, *, shows_all: bool) -> Iterator[str]:
+    ports = "" if host["ports"] == [443] else ":" + ",".join(map(str, host["ports"]))
+    name = f"{host['name']}{ports}"
+    facts = [host["role"]] if host["role"] else []
+    facts.append(number(len(host["addresses"]), "address", "addresses"))
+    if host["next_refresh_in"] is not None:
+        facts.append(f"asked again in {span(host['next_refresh_in'])}")
+    yield from _beside(name, ", ".join(facts), page)
+    addresses = [address["address"] for address in host["addresses"]]
+    shown = addresses if shows_all else addresses[:FEW]
+    more = len(addresses) - len(shown)
+    yield from (
+        page.paint(line, "dim")
+        for line in page.items([*shown, *([f"and {more} more"] if more else [])], 6)
+    )
+    yield from (page.paint(line, "yellow") for line in page.wrap(_trouble(host), 6))
+
+
+def _beside(name: str, facts: str, page: Page, column: int = 40) -> Iterator[str]:
+    """The name and, on the same line where there is room, what is said of it."""
+    line = f"    {name}".ljust(column) + f"  {facts}"
+    if len(line) <= page.width:
+        yield line
+    else:
+        yield f"    {name}"
+        yield from page.wrap(facts, 6)
+
+
+def _trouble(host: Fields) -> str:
+    if not host["problem"]:
+        return ""
+    stale = host["serving_stale_for"]
+    if stale is not None and host["addresses"]:
+        ago = span(host["last_good_ago"] or 0)
+        return (
+            f"{host['problem']}; the last good answer, {ago} old, serves on for {span(stale)} at "
+            "most"
+        )
+    return str(host["problem"])
+
+
+# -- what is wrong -----------------------------------------------------------------------------
+
+
+def _refusals_elsewhere(facts: Fields, page: Page) -> Iterator[str]:
+    revoked, mismatches = facts["revoked"]["packets"], facts["kernel"]["mismatches"]
+    sentences = []
+    if revoked:
+        sentences.append(f"Cut off after a registry was taken out: {number(revoked, 'packet')}.")
+    if mismatches:
+        times = number(mismatches, "time")
+        sentences.append(f"Somebody changed ramfw's table {times}; each time it was put right.")
+    if facts["links"]["uplinks"]:
+        names = listed(facts["links"]["uplinks"])
+        sentences.append(f"Not taken for container bridges, because they lead out: {names}.")
+    if sentences:
+        yield ""
+    for sentence in sentences:
+        yield from page.wrap(sentence, 0, 2)
+
+
+def _policy_problems(problems: list[str], page: Page) -> Iterator[str]:
+    if not problems:
+        return
+    yield ""
+    heading = "The policy file was refused; the last good one stays in force:"
+    yield from (page.paint(line, "bold", "red") for line in page.wrap(heading))
+    for problem in problems:
+        first, *others = problem.splitlines()
+        yield from page.wrap(first, 2, 4)
+        for line in others:
+            yield from page.wrap(line, 6)
+
+
+def _problems(problems: Iterable[Fields], page: Page) -> Iterator[str]:
+    problems = list(problems)
+    if not problems:
+        return
+    yield ""
+    yield page.paint("NOT ENFORCED, OR ONLY IN PART", "bold")
+    for problem in problems:
+        yield from (page.paint(line, "yellow") for line in page.wrap(problem["what"], 2, 4))
+        yield from page.wrap(f"so: {problem['follows']}", 4, 8)
+        if problem["mend"]:
+            yield from page.wrap(f"do: {problem['mend']}", 4, 8)
+
+
+def _unresolved(facts: Fields) -> list[str]:
+    return [
+        f"{host['name']} ({host['problem']})"
+        for entry in facts["entries"]
+        for host in entry["hosts"]
+        if not host["addresses"] and host["problem"] and not host["name"].startswith("*.")
+    ]

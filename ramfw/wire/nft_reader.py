@@ -1,0 +1,284 @@
+"""read(listing) -> Ruleset: nft's listing of ramfw's table, as the same values that were written.
+
+Pure. Reads what `nft -t -s` (terse, stateless, numeric priorities) prints of the table, and of
+the sets listed beside it with their elements. Strict: what ramfw never writes is not guessed at
+but kept as a `Foreign` statement, which equals nothing ramfw means; so a rule that somebody added
+or changed always shows as a difference. Both spellings of nft 1.0 and 1.1 are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from ramfw.core.ruleset import (
+    CgroupElement,
+    Chain,
+    Count,
+    Element,
+    Expression,
+    Field,
+    FlagsMatch,
+    Hook,
+    Lookup,
+    Masked,
+    Match,
+    NamedSet,
+    Reject,
+    Rule,
+    Ruleset,
+    SetMark,
+    SetRef,
+    SocketCgroup,
+    Statement,
+    Verdict,
+)
+
+TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
+FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
+VERDICTS = {"accept", "drop", "return", "jump", "goto"}
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A statement that ramfw does not write; it equals no statement that it does."""
+
+    text: str
+
+
+class ListingError(ValueError):
+    """The listing is not of the form that nft prints."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A ruleset while its listing is read."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    sets: dict[str, NamedSet] = field(default_factory=dict)
+    counters: set[str] = field(default_factory=set)
+
+
+def read(listing: str) -> Ruleset:
+    """The ruleset that a listing tells, in the terms of `Ruleset.as_read`.
+
+    A set that is listed twice (in the terse table and by itself) has the elements of the second
+    listing; one listed only in the terse table has elements None if it is a map to verdicts.
+    Raises ListingError where the listing's frame is not understood.
+    """
+    draft = _Draft()
+    for block in _blocks(listing):
+        _read_block(block, draft)
+    return Ruleset(
+        tuple(draft.chains[name] for name in sorted(draft.chains)),
+        tuple(draft.sets[name] for name in sorted(draft.sets)),
+        frozenset(draft.counters),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    kind: str
+    name: str
+    lines: tuple[str, ...]
+
+
+def _blocks(listing: str) -> Iterator[_Block]:
+    """The chains, sets, maps and counters of all `table` blocks, each with its lines."""
+    header: list[str] = []
+    lines: list[str] = []
+    for raw in listing.splitlines():
+        line = raw.strip()
+        if not line or (not header and (line.startswith("table ") or line == "}")):
+            continue
+        if not header:
+            if line.startswith(("comment ", "flags ")):
+                continue
+            header = line.split()
+            if len(header) != 3 or header[2] != "{":  # noqa: PLR2004 - kind, name, brace
+                raise ListingError(f"not a block's first line: {line}")
+            lines = []
+        elif line == "}":
+            yield _Block(header[0], header[1], tuple(lines))
+            header = []
+        else:
+            lines.append(line)
+    if header:
+        raise ListingError(f"the block {header[1]} does not end")
+
+
+def _read_block(block: _Block, draft: _Draft) -> None:
+    match block.kind:
+        case "counter":
+            draft.counters.add(block.name)
+        case "chain":
+            draft.chains[block.name] = _chain(block)
+        case "set" | "map":
+            draft.sets[block.name] = _set(block)
+        case _:
+            raise ListingError(f"a kind of block that ramfw does not write: {block.kind}")
+
+
+# -- sets --------------------------------------------------------------------------------------
+
+
+def _set(block: _Block) -> NamedSet:
+    text = " ".join(block.lines)
+    declared, _, listed = text.partition("elements = {")
+    key = re.search(r"type ((?:\S+ \. )*\S+)( : verdict)?", declared)
+    if key is None:
+        raise ListingError(f"the set {block.name} has no type")
+    flags = re.search(r"flags ([\w, ]+?)(?= counter| size| timeout |$)", declared)
+    named = NamedSet(
+        block.name,
+        tuple(key[1].split(" . ")),
+        frozenset(re.split(r"\s*,\s*", flags[1].strip())) if flags else frozenset(),
+        verdicts=key[2] is not None,
+        counted=bool(re.search(r"\bcounter\b", declared)),
+    )
+    if named.verdicts:
+        return named
+    elements = (part.strip() for part in listed.rstrip("} ").split(","))
+    return replace(named, elements=frozenset(_element(e, named.key[0]) for e in elements if e))
+
+
+def _element(text: str, kind: str) -> Element:
+    value = text.split(" counter", maxsplit=1)[0].strip().strip('"')
+    match kind:
+        case "cgroupsv2":
+            return CgroupElement(value)
+        case "mark" | "inet_service":
+            return int(value, 0)
+        case _:
+            return value
+
+
+# -- chains ------------------------------------------------------------------------------------
+
+
+def _chain(block: _Block) -> Chain:
+    hook: Hook | None = None
+    comment, policy = "", "accept"
+    rules: list[Rule] = []
+    for line in block.lines:
+        if base := re.fullmatch(r"type filter hook (\w+) priority (-?\d+); policy (\w+);", line):
+            hook, policy = Hook(base[1], int(base[2])), base[3]
+        elif not rules and (quoted := re.fullmatch(r'comment "([^"]*)"', line)):
+            comment = quoted[1]
+        else:
+            rules.append(_rule(line))
+    return Chain(block.name, tuple(rules), hook, comment, policy)
+
+
+def _rule(line: str) -> Rule:
+    tokens = TOKEN.findall(line)
+    statements: list[Statement] = []
+    try:
+        while tokens:
+            statement, tokens = _statement(tokens)
+            statements.append(statement)
+    except (_NotOursError, IndexError, ValueError):
+        return (Foreign(line),)  # type: ignore[return-value]
+    return tuple(statements)
+
+
+class _NotOursError(Exception):
+    """A statement that ramfw does not write."""
+
+
+def _statement(tokens: list[str]) -> tuple[Statement, list[str]]:
+    match tokens:
+        case ["counter", "name", name, *rest]:
+            return Count(name.strip('"')), rest
+        case ["reject", "with", "tcp", "reset", *rest]:
+            return Reject("tcp reset"), rest
+        case ["reject", "with", "icmpx", "type", "admin-prohibited", *rest] | [
+            "reject",
+            "with",
+            "icmpx",
+            "admin-prohibited",
+            *rest,
+        ]:
+            return Reject("icmpx admin-prohibited"), rest
+        case [("jump" | "goto") as kind, chain, *rest]:
+            return Verdict(kind, chain), rest
+        case [("accept" | "drop" | "return") as kind, *rest]:
+            return Verdict(kind), rest
+        case ["ct", "mark", "set", "ct", "mark", "&", kept, "|", value, *rest]:
+            return _set_mark(int(kept, 0), int(value, 0)), rest
+        case ["tcp", "flags", *rest]:
+            return _flags(rest)
+        case _:
+            return _match(tokens)
+
+
+def _set_mark(kept: int, value: int) -> SetMark:
+    # nft folds the value into the mask: (x & m) | v is the same as (x & (m | v)) | v.
+    return SetMark(kept & ~value, value)
+
+
+def _flags(tokens: list[str]) -> tuple[Statement, list[str]]:
+    """`tcp flags & (a | b) != c`, and the other spelling `tcp flags != c / a,b`."""
+    if tokens[0] == "&":
+        end = next(i for i, token in enumerate(tokens) if token.endswith(")"))
+        mask = " ".join(tokens[1 : end + 1]).strip("()")
+        operator, value, rest = tokens[end + 1], tokens[end + 2], tokens[end + 3 :]
+    else:
+        operator = "==" if tokens[1] == "/" else tokens[0]
+        value, slash, mask, *rest = tokens if operator == "==" else tokens[1:]
+        if slash != "/":
+            raise _NotOursError
+    if operator not in ("==", "!="):
+        raise _NotOursError
+    flags = FlagsMatch(_words(mask), _words(value), negated=operator == "!=")
+    return flags, rest
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.split(r"\s*[|,]\s*", text.strip()))
+
+
+def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
+    left, rest = _expression(tokens)
+    if rest[0] == "." or rest[0] == "vmap":
+        key = [left]
+        while rest[0] == ".":
+            part, rest = _expression(rest[1:])
+            key.append(part)
+        if rest[0] != "vmap" or not rest[1].startswith("@"):
+            raise _NotOursError
+        fields = tuple(part for part in key if isinstance(part, Field))
+        if len(fields) != len(key):
+            raise _NotOursError
+        return Lookup(fields, rest[1][1:]), rest[2:]
+    negated = rest[0] == "!="
+    if rest[0] in ("!=", "=="):
+        rest = rest[1:]
+    return Match(left, _right(left, rest[0]), negated), rest[1:]
+
+
+def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
+    match tokens:
+        case ["socket", "cgroupv2", "level", level, *rest]:
+            return SocketCgroup(int(level)), rest
+    for name in FIELDS:
+        words = name.value.split()
+        if tokens[: len(words)] == words:
+            rest = tokens[len(words) :]
+            if rest and rest[0] == "&":
+                return Masked(name, int(rest[1], 0)), rest[2:]
+            return name, rest
+    raise _NotOursError
+
+
+def _right(left: Expression, token: str) -> SetRef | int | str | frozenset[str]:
+    if token.startswith("@"):
+        return SetRef(token[1:])
+    if isinstance(left, Masked) or left in (Field.TCP_DPORT, Field.UDP_DPORT, Field.TH_DPORT):
+        return int(token, 0)
+    if left is Field.CT_STATE:
+        return frozenset(token.split(","))
+    if token.startswith("{"):
+        raise _NotOursError
+    return token.strip('"')

@@ -1,0 +1,184 @@
+"""write(transaction) -> text in nft's grammar, the one place where rules become text.
+
+Pure. Text and not JSON because libnftables' JSON cannot say `socket cgroupv2` (1.0.6, 1.1.3).
+Every name and element written here comes from values whose form was checked when they were made;
+strings are quoted, and a quote or line break inside one raises ValueError.
+"""
+
+from __future__ import annotations
+
+from ramfw.core.ruleset import (
+    TABLE,
+    CgroupElement,
+    Chain,
+    Count,
+    Element,
+    Expression,
+    FlagsMatch,
+    Lookup,
+    Masked,
+    Match,
+    NamedSet,
+    Reject,
+    Rule,
+    SetMark,
+    SetRef,
+    SocketCgroup,
+    Statement,
+    Verdict,
+)
+from ramfw.core.transaction import (
+    AddChain,
+    AddCounter,
+    AddElements,
+    AddGrant,
+    AddRule,
+    AddSet,
+    AddTable,
+    DeleteChain,
+    DeleteCounter,
+    DeleteElements,
+    DeleteGrant,
+    DeleteSet,
+    DeleteTable,
+    FlushChain,
+    FlushSet,
+    GrantKey,
+    Operation,
+    Transaction,
+)
+
+OWN = f"inet {TABLE}"
+FLAG_ORDER = ("fin", "syn", "rst", "ack")
+
+
+def write(transaction: Transaction) -> str:
+    """The transaction as one batch, a command a line."""
+    return "".join(_line(operation) + "\n" for operation in transaction)
+
+
+def write_rule(rule: Rule) -> str:
+    """One rule, as nft takes it after `add rule TABLE CHAIN`."""
+    return " ".join(_statement(statement) for statement in rule)
+
+
+def _line(operation: Operation) -> str:  # noqa: C901, PLR0911, PLR0912 - a case each
+    match operation:
+        case AddTable():
+            return f"add table {OWN}"
+        case DeleteTable():
+            return f"delete table {OWN}"
+        case AddCounter(name):
+            return f"add counter {OWN} {name}"
+        case DeleteCounter(name):
+            return f"delete counter {OWN} {name}"
+        case AddChain(chain):
+            return f"add chain {OWN} {chain.name}{_chain_body(chain)}"
+        case FlushChain(name):
+            return f"flush chain {OWN} {name}"
+        case DeleteChain(name):
+            return f"delete chain {OWN} {name}"
+        case AddRule(chain, rule):
+            return f"add rule {OWN} {chain} {write_rule(rule)}"
+        case AddSet(named):
+            return f"add {_set_kind(named)} {OWN} {named.name} {{ {_set_body(named)} }}"
+        case DeleteSet(name):
+            return f"delete set {OWN} {name}"
+        case FlushSet(name):
+            return f"flush set {OWN} {name}"
+        case AddElements(name, elements):
+            return f"add element {OWN} {name} {{ {_element_list(elements)} }}"
+        case DeleteElements(name, elements):
+            return f"delete element {OWN} {name} {{ {_element_list(elements)} }}"
+        case AddGrant(key, entry_id, timeout):
+            element = f"{_grant(key)} timeout {timeout}s : jump entry_{entry_id}"
+            return f"add element {OWN} {key.map} {{ {element} }}"
+        case DeleteGrant(key):
+            return f"delete element {OWN} {key.map} {{ {_grant(key)} }}"
+
+
+def _chain_body(chain: Chain) -> str:
+    parts = []
+    if chain.hook:
+        hook, priority = chain.hook.hook, chain.hook.priority
+        parts.append(f"type filter hook {hook} priority {priority}; policy {chain.policy};")
+    if chain.comment:
+        parts.append(f"comment {_quoted(chain.comment)};")
+    return f" {{ {' '.join(parts)} }}" if parts else ""
+
+
+def _set_kind(named: NamedSet) -> str:
+    return "map" if named.verdicts else "set"
+
+
+def _set_body(named: NamedSet) -> str:
+    parts = [f"type {' . '.join(named.key)}{' : verdict' if named.verdicts else ''};"]
+    if named.flags:
+        parts.append(f"flags {', '.join(sorted(named.flags))};")
+    if named.counted:
+        parts.append("counter;")
+    return " ".join(parts)
+
+
+def _element_list(elements: frozenset[Element]) -> str:
+    return ", ".join(sorted(_element(element) for element in elements))
+
+
+def _element(element: Element) -> str:
+    if isinstance(element, int):
+        return str(element)
+    return _quoted(element.path if isinstance(element, CgroupElement) else element)
+
+
+def _grant(key: GrantKey) -> str:
+    network = key.network
+    address = network.network_address if network.num_addresses == 1 else network
+    return f"{address} . {key.protocol} . {key.port}"
+
+
+def _quoted(text: str) -> str:
+    if any(c in text for c in '"\n\\'):
+        raise ValueError(f"not a string that nft can be given: {text!r}")
+    return f'"{text}"'
+
+
+def _statement(statement: Statement) -> str:
+    match statement:
+        case Match(left, right, negated):
+            return f"{_expression(left)} {'!= ' if negated else ''}{_right(right)}"
+        case FlagsMatch(mask, value, negated):
+            bits = " | ".join(flag for flag in FLAG_ORDER if flag in mask)
+            wanted = " | ".join(flag for flag in FLAG_ORDER if flag in value)
+            return f"tcp flags & ({bits}) {'!=' if negated else '=='} {wanted}"
+        case Lookup(key, name):
+            return f"{' . '.join(key)} vmap @{name}"
+        case Count(counter):
+            return f"counter name {_quoted(counter)}"
+        case SetMark(kept, value):
+            return f"ct mark set ct mark & {kept:#010x} | {value:#010x}"
+        case Verdict(kind, chain):
+            return f"{kind} {chain}" if chain else kind
+        case Reject(reason):
+            return f"reject with {reason}"
+
+
+def _expression(expression: Expression) -> str:
+    match expression:
+        case Masked(field, mask):
+            return f"{field} & {mask:#010x}"
+        case SocketCgroup(level):
+            return f"socket cgroupv2 level {level}"
+        case _:
+            return str(expression)
+
+
+def _right(right: SetRef | int | str | frozenset[str]) -> str:
+    match right:
+        case SetRef(name):
+            return f"@{name}"
+        case frozenset():
+            return ",".join(sorted(right))
+        case int():
+            return str(right)
+        case _:
+            return right

@@ -1,0 +1,1 @@
+"""Tests that tell stories: `unit` needs no root, `lab` makes whole networks."""

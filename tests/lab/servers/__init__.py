@@ -1,0 +1,1 @@
+"""Small programs that run inside the lab, as files: they import nothing but the library."""

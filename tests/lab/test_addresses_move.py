@@ -1,0 +1,94 @@
+"""Registries move, downloads last, permissions end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.lab.addresses import GHCR, HUB_SITES, HUB_SITES_MOVED
+from tests.lab.host import Host
+from tests.lab.internet import HOME, Internet
+from tests.lab.lab import Lab
+from tests.lab.policies import GHCR_ONLY, HUB_AND_GHCR, HUB_ONLY
+from tests.lab.space import wait_until
+
+TTL = 10
+LEASE = TTL + 30
+"""Seconds that an address stays permitted after it was last given: its TTL and the grace."""
+SLOW_IMAGE = "library/slow:1"
+
+
+@pytest.mark.timeout(180)
+def test_pulls_go_on_when_the_registry_moves_and_a_download_outlives_its_address(
+    fresh_lab: Lab,
+) -> None:
+    host, internet = fresh_lab.host, fresh_lab.internet
+    internet.set_ttl(TTL)
+    host.start_engine()
+    host.start_ramfw(HUB_ONLY)
+    internet.limit_downloads(32 * 1024)
+    download = host.start_pull(f"docker.io/{SLOW_IMAGE}")
+    wait_until(lambda: internet.blobs_given() > 0, 10, "the download has begun")
+
+    for old, new in zip(HUB_SITES, HUB_SITES_MOVED, strict=True):
+        internet.serve(new, HOME[old])
+        internet.set_name(new.name, *new.addresses)
+    moved = time.monotonic()
+    time.sleep(TTL)  # nobody who keeps to the TTL uses the old addresses from here on
+
+    internet.reset_counts()
+    pulled = host.pull("docker.io/corp/app:1")
+    assert pulled.ok, pulled.output
+    assert all(internet.packets(site) > 0 for site in HUB_SITES_MOVED[:2])
+
+    old_blobs = HUB_SITES[2]
+    wait_until(lambda: not host.permits(old_blobs.v4), LEASE + 10, "the old address has expired")
+    assert time.monotonic() - moved > LEASE - TTL, "not before the grace was over"
+    refused = host.curl(f"https://{old_blobs.v4}/", as_engine=True)
+    assert refused.refused, "nothing new is opened to an address that has expired"
+    internet.unlimit_downloads()
+    assert download.wait(60) == 0, download.output
+
+
+@pytest.mark.timeout(180)
+def test_addresses_are_refreshed_before_they_expire(fresh_lab: Lab) -> None:
+    host, internet = fresh_lab.host, fresh_lab.internet
+    internet.set_ttl(1)
+    host.start_engine()
+    host.start_ramfw(HUB_ONLY)
+    began = time.monotonic()
+
+    while time.monotonic() - began < LEASE + 5:
+        pulled = host.pull("docker.io/corp/app:1")
+        assert pulled.ok, pulled.output
+        time.sleep(2)
+
+
+def test_revoked_registry_is_cut_within_a_second(host: Host, internet: Internet) -> None:
+    host.start_ramfw(HUB_AND_GHCR)
+    internet.limit_downloads(64 * 1024)
+    revoked = host.start_download(f"docker.io/{SLOW_IMAGE}")
+    assert revoked.running
+
+    reloaded = time.monotonic()
+    assert host.reload(GHCR_ONLY).ok
+    code = revoked.wait(5)
+
+    assert time.monotonic() - reloaded < 1
+    assert code != 0
+    assert "reset" in revoked.output.lower(), revoked.output
+    assert host.pull("docker.io/corp/app:1").refused
+
+
+def test_revoking_one_registry_leaves_the_other_alone(host: Host, internet: Internet) -> None:
+    host.start_ramfw(HUB_AND_GHCR)
+    internet.limit_downloads(64 * 1024)
+    kept = host.start_download(f"docker.io/{SLOW_IMAGE}")
+
+    assert host.reload(HUB_ONLY).ok
+
+    assert host.pull(f"{GHCR.name}/corp/app:1").refused
+    assert kept.running
+    internet.unlimit_downloads()
+    assert kept.wait(20) == 0, kept.output
