@@ -214,7 +214,7 @@ class Daemon:
         self._events.put_nowait(TableRead(state))
 
     async def _resolve(self, name: str) -> None:
-        self._events.put_nowait(await self._resolver.resolve(name))
+        self._events.put_nowait(await self._resolver.resolve(name, self._events.put_nowait))
 
     async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, work)

@@ -353,6 +353,8 @@ class Engine:
         operations, changes = self._grant_operations(now, replaces=replaces)
         if not first and not operations and not last:
             self.believed.made_from = self._desired
+            # Nothing differs from what was read, at a start or after a refusal.
+            self.health.verified_at = self.health.verified_at or now
             return None
         if first or last:
             self.health.verified_at = None

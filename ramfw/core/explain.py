@@ -335,8 +335,8 @@ class _Explainer:
         shared = sorted({host["shared"] for host in hosts if host["permitted"] and host["shared"]})
         if shared:
             yield (
-                f"{_and(shared)} serve others from the same addresses, and names are not checked "
-                "yet: those can be reached too."
+                f"Others are served from the same addresses ({', '.join(shared)}), and names are "
+                "not checked yet: they can be reached too."
             )
         if refused:
             proxies = [e.label for e in self._policy.entries if e.kind is EntryKind.PROXY]

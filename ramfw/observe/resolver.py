@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Final
@@ -49,6 +49,7 @@ _DNS_PORT: Final = 53
 _PAYLOAD = 1232  # fits any path without fragments: DNS flag day 2020
 _ATTEMPTS = 2
 _CONCURRENT = 64
+_FOR_THE_SLOWER = 0.2  # seconds that the first good answer waits for the other servers'
 _DOWN_AFTER = 3  # so that a lost datagram or two never look like a dead server
 
 _FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
@@ -73,6 +74,14 @@ class _Server:
         return self.unanswered >= _DOWN_AFTER
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What one server gave, of both families."""
+
+    server: str
+    answers: tuple[DnsAnswer, DnsAnswer]
+
+
 @dataclass(slots=True)
 class Resolver:
     """Resolves names by all trusted servers at once. `timeout` is per attempt, in seconds."""
@@ -87,33 +96,39 @@ class Resolver:
         share = max(1, _CONCURRENT // max(1, len(unique)))
         self._servers = tuple(_Server(server, asyncio.Semaphore(share)) for server in unique)
 
-    async def resolve(self, name: str) -> Resolved:
+    async def resolve(
+        self, name: str, early: Callable[[Resolved], None] = lambda _: None
+    ) -> Resolved:
         """The addresses of a canonical name, of both families, from all servers.
 
         Returns when each server has answered or failed, with one reply for each; never raises
         for what a server sends or does not send. An address that several servers gave appears
-        once, with the longest TTL. Raises ValueError where the name cannot be asked for.
+        once, with the longest TTL. Where some server keeps the others waiting, `early` is told
+        once, before, what the quick ones gave. Raises ValueError where the name cannot be asked
+        for.
         """
         servers = self._servers
         try:
             qname = dns.name.from_text(name)
         except dns.exception.DNSException as error:
             raise ValueError(f"`{name}` is no name that DNS can be asked for: {error}") from error
-        asked = [
-            self._question(server, qname, family, servers)
-            for server in servers
-            for family in _FAMILIES
-        ]
-        results = iter(await asyncio.gather(*asked))
-        given = [(server, next(results), next(results)) for server in servers]
-        answers = [
-            _unite((str(server.address), pair[index]) for server, *pair in given)
-            for index in range(len(_FAMILIES))
-        ]
-        replies = tuple(
-            ServerReply(str(server.address), _outcome(*pair)) for server, *pair in given
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._both_families(server, qname, servers)) for server in servers
+            ]
+            if await _some_answered(tasks):
+                await asyncio.wait(tasks, timeout=_FOR_THE_SLOWER)
+                if not all(task.done() for task in tasks):
+                    early(_united(name, [task.result() for task in tasks if task.done()]))
+        return _united(name, [task.result() for task in tasks])
+
+    async def _both_families(
+        self, server: _Server, name: dns.name.Name, servers: tuple[_Server, ...]
+    ) -> _Reply:
+        v4, v6 = await asyncio.gather(
+            *(self._question(server, name, family, servers) for family in _FAMILIES)
         )
-        return Resolved(name, tuple(answer for part in answers for answer in part), replies)
+        return _Reply(str(server.address), (v4, v6))
 
     async def _question(
         self,
@@ -208,6 +223,24 @@ class Resolver:
                             silence = MALFORMED
             except TimeoutError:
                 return DnsAnswer(silence)
+
+
+async def _some_answered(tasks: list[asyncio.Task[_Reply]]) -> bool:
+    """Wait for the first server that gives an address; False where none does."""
+    for task in asyncio.as_completed(tasks):
+        if any(answer.addresses for answer in (await task).answers):
+            return True
+    return False
+
+
+def _united(name: str, replies: list[_Reply]) -> Resolved:
+    answers = [
+        answer
+        for index in range(len(_FAMILIES))
+        for answer in _unite((reply.server, reply.answers[index]) for reply in replies)
+    ]
+    outcomes = tuple(ServerReply(reply.server, _outcome(*reply.answers)) for reply in replies)
+    return Resolved(name, tuple(answers), outcomes)
 
 
 def _unite(given: Iterable[tuple[str, DnsAnswer]]) -> Iterator[Answer]:

@@ -94,6 +94,10 @@ class FakeKernel:
         """The grants that have not expired."""
         return self._live_grants()
 
+    def elements(self, name: str) -> frozenset[Element]:
+        """A set's elements, as they were given."""
+        return _of(self._existing().sets, name).elements or frozenset()
+
     def tamper(self, change: Callable[[dict[str, Chain]], None]) -> None:
         """Let somebody else change the chains."""
         change(self._existing().chains)

@@ -33,14 +33,6 @@ def missing(facts: Fields) -> list[str]:
     sentences = []
     if not facts["in_force"]:
         sentences.append(_not_in_force(facts))
-    names = [
-        host["name"]
-        for entry in facts["entries"]
-        for host in entry["hosts"]
-        if not host["addresses"] and host["last_good_ago"] is None and not host["problem"]
-    ]
-    if names:
-        sentences.append(f"not asked for yet: {listed(names)}")
     unanswered = _unresolved(facts)
     if unanswered:
         sentences.append(f"without an address: {listed(unanswered)}")
@@ -146,31 +138,38 @@ def _entry(entry: Fields, judged: list[str], page: Page) -> Iterator[str]:
     only = [scope for scope in judged if scope in entry["scopes"]]
     if only != judged:
         used += f"; for {listed(only)} only" if only else "; for scopes that are off"
-    kind = "" if entry["kind"] in {"registry", "host", "address"} else f" ({entry['kind']})"
+    kind = " (proxy)" if entry["kind"] == "proxy" else ""
     label = clean(entry["label"]) + kind
-    lines = page.wrap(f"{label}  {used}", 2, 6)
-    lines[0] = lines[0].replace(label, f"{page.paint(label, 'bold')} ", 1)
-    yield from lines
-    shows_all = page.width >= WIDE
-    for host in entry["hosts"]:
-        yield from _host(host, page, shows_all=shows_all)
+    hosts = entry["hosts"]
+    is_one = len(hosts) == 1 and entry["kind"] != "registry"
+    if is_one:
+        # Its name and ports are the label already.
+        used += f"; {_addresses_of(hosts[0])}"
+    first, *others = page.wrap(f"{label}  {used}", 2, 6)
+    yield first.replace(label, f"{page.paint(label, 'bold')} ", 1)
+    yield from others
+    for host in hosts:
+        if not is_one:
+            ports = "" if host["ports"] == [443] else ":" + ",".join(map(str, host["ports"]))
+            role = f"{host['role']}, " if host["role"] else ""
+            yield from _beside(f"{host['name']}{ports}", role + _addresses_of(host), page)
+        yield from _details(host, page)
 
 
-def _host(host: Fields, page: Page, *, shows_all: bool) -> Iterator[str]:
-    ports = "" if host["ports"] == [443] else ":" + ",".join(map(str, host["ports"]))
-    name = f"{host['name']}{ports}"
-    facts = [host["role"]] if host["role"] else []
-    facts.append(number(len(host["addresses"]), "address", "addresses"))
-    if host["next_refresh_in"] is not None:
-        facts.append(f"asked again in {span(host['next_refresh_in'])}")
-    yield from _beside(name, ", ".join(facts), page)
+def _addresses_of(host: Fields) -> str:
+    addresses = number(len(host["addresses"]), "address", "addresses")
+    wait = host["next_refresh_in"]
+    if wait is None:
+        return addresses
+    return f"{addresses}, asked again {f'in {span(wait)}' if wait >= 1 else 'now'}"
+
+
+def _details(host: Fields, page: Page) -> Iterator[str]:
     addresses = [address["address"] for address in host["addresses"]]
-    shown = addresses if shows_all else addresses[:FEW]
+    shown = addresses if page.width >= WIDE else addresses[:FEW]
     more = len(addresses) - len(shown)
-    yield from (
-        page.paint(line, "dim")
-        for line in page.items([*shown, *([f"and {more} more"] if more else [])], 6)
-    )
+    listed_ = [*shown, *([f"and {more} more"] if more else [])]
+    yield from (page.paint(line, "dim") for line in page.items(listed_, 6))
     yield from (page.paint(line, "yellow") for line in page.wrap(_trouble(host), 6))
 
 

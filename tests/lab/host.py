@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ramfw.control import request
 from tests.lab.addresses import CONTAINERS_V6, DNS, HOST, ROUTER
 from tests.lab.container import Container
 from tests.lab.materials import Materials
@@ -215,7 +216,7 @@ class Host:
     # ramfw
 
     def start_ramfw(self, policy: str) -> Process:
-        """Write a policy, start the daemon, and wait until it says that its rules are in."""
+        """Write a policy, start the daemon, and wait until its rules are in and names resolved."""
         self.write_policy(policy)
         path = self.directory / "notify.sock"
         path.unlink(missing_ok=True)
@@ -232,6 +233,7 @@ class Host:
                     pass
             except TimeoutError:
                 raise AssertionError(f"ramfw is not ready:\n{self.daemon.output}") from None
+        request(self.control, "wait", {"seconds": 10})
         return self.daemon
 
     def kill_ramfw(self) -> None:
@@ -264,6 +266,11 @@ class Host:
         """Write another policy and reload it."""
         self.write_policy(policy)
         return self.ramfw("reload")
+
+    def reload_at_once(self, policy: str) -> None:
+        """The same over the control socket: without the time that a command takes to start."""
+        self.write_policy(policy)
+        request(self.control, "reload")
 
     def rules(self) -> str:
         """ramfw's table as nft lists it; empty where there is none."""

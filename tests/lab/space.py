@@ -128,6 +128,8 @@ class Process:
         if self.running:
             with suppress(ProcessLookupError):
                 self.send(number)
+            # nsenter stops along with its child, and would not see the end of a stopped one.
+            self._popen.send_signal(signal.SIGCONT)
         try:
             return self.wait(timeout)
         except subprocess.TimeoutExpired:

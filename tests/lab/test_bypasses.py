@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.addresses import GHCR, HUB, NEXUS
-from tests.lab.host import Host
-from tests.lab.internet import Internet
 from tests.lab.lab import Lab
 from tests.lab.policies import HUB_ONLY, NEXUS_ONLY
 
 LOCAL_PROXY = 8888
 
 
-def test_permitted_name_at_the_other_address_opens_nothing(host: Host, internet: Internet) -> None:
+def test_permitted_name_at_the_other_address_opens_nothing(fresh_lab: Lab) -> None:
     """`203.0.113.20 registry-1.docker.io` in /etc/hosts."""
+    host, internet = fresh_lab.host, fresh_lab.internet
     host.set_hosts({HUB.name: GHCR.v4})
+    host.start_engine()
     assert host.pull("docker.io/corp/app:1").ok, "the other registry answers to any name"
     assert internet.packets(GHCR) > 0
 
@@ -26,15 +26,18 @@ def test_permitted_name_at_the_other_address_opens_nothing(host: Host, internet:
     assert internet.packets(GHCR) == 0
 
 
-def test_other_name_at_a_permitted_address_opens_nothing(host: Host, internet: Internet) -> None:
+def test_other_name_at_a_permitted_address_opens_nothing(fresh_lab: Lab) -> None:
     """`203.0.113.10 ghcr.io` in /etc/hosts: what answers is the permitted registry, no other."""
-    host.start_ramfw(HUB_ONLY)
+    host, internet = fresh_lab.host, fresh_lab.internet
     host.set_hosts({GHCR.name: HUB.v4})
+    host.start_engine()
+    host.start_ramfw(HUB_ONLY)
+
     host.pull("ghcr.io/corp/app:1")
 
-    host.set_hosts({})
-    assert host.pull("ghcr.io/corp/app:1").refused
+    assert internet.packets(HUB) > 0
     assert internet.packets(GHCR) == 0
+    assert host.pull(f"{GHCR.v4}/corp/app:1").refused
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.2", "172.17.0.1", "[::1]"])

@@ -368,3 +368,21 @@ async def test_without_servers_nothing_is_asked() -> None:
 async def test_what_is_no_name_is_said() -> None:
     with pytest.raises(ValueError, match="no name that DNS can be asked for"):
         await Resolver().resolve("a..b")
+
+
+async def test_a_slow_server_does_not_keep_the_quick_one_s_answer() -> None:
+    told: list[Resolved] = []
+
+    async def silent(query: dns.message.Message, transport: str) -> Iterable[Reply]:
+        del query, transport
+        await asyncio.sleep(0)
+        return ()
+
+    async with serving({ONE: silent, TWO: GOOD}) as (port, _):
+        resolver = Resolver(port=port, timeout=0.5)
+        resolver.set_servers((ip_address(ONE), ip_address(TWO)))
+        in_the_end = await resolver.resolve("ghcr.io", told.append)
+
+    assert [outcomes(resolved) for resolved in told] == [{TWO: "ok"}]
+    assert addresses(told[0]) == addresses(in_the_end)
+    assert outcomes(in_the_end) == {ONE: "timeout", TWO: "ok"}

@@ -1,0 +1,74 @@
+"""The golden rulesets: each case is a policy and the batch that it becomes on a known machine.
+
+`python -m tests.golden.cases` writes the batches anew; what changed is then read in the diff.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ramfw.core.catalog import shipped
+from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.numbering import Numbering
+from ramfw.core.policy import ScopeName
+from ramfw.core.policy_parser import parse
+from ramfw.core.reconcile import diff
+from ramfw.core.ruleset import CgroupElement, Ruleset
+from ramfw.core.transaction import Transaction
+from ramfw.wire.nft_writer import write
+
+HERE = Path(__file__).parent
+
+MACHINE = Machine(uplinks=frozenset({"br-lan"}))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One directory below this one."""
+
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @cached_property
+    def ruleset(self) -> Ruleset:
+        return self.compile(MACHINE)
+
+    def compile(self, machine: Machine) -> Ruleset:
+        text = (self.directory / "policy.toml").read_text()
+        policy, _ = parse(text, "policy.toml", shipped())
+        numbering = Numbering()
+        numbering.assign(policy.entries, frozenset(), now=0.0)
+        return compile_ruleset(policy, machine, numbering.numbered.values())
+
+    @property
+    def transaction(self) -> Transaction:
+        first, last = diff(self.ruleset, None)
+        return (*first, *last)
+
+    @property
+    def batch(self) -> str:
+        return write(self.transaction)
+
+    @property
+    def golden(self) -> Path:
+        return self.directory / "ruleset.nft"
+
+
+def with_engine(path: str) -> Machine:
+    """The machine, with an engine's cgroup on it."""
+    return Machine(
+        MACHINE.uplinks, {ScopeName.ENGINES: frozenset({CgroupElement(path, path.count("/") + 1)})}
+    )
+
+
+CASES = tuple(Case(path.parent) for path in sorted(HERE.glob("*/policy.toml")))
+
+
+if __name__ == "__main__":
+    for case in CASES:
+        case.golden.write_text(case.batch)

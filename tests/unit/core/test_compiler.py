@@ -1,0 +1,118 @@
+"""What a policy becomes: whole rulesets against golden files, and the properties that must hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset, entry_comment
+from ramfw.core.policy import ScopeName
+from ramfw.core.ruleset import Chain, Ruleset, Verdict
+from ramfw.wire.nft_reader import read
+from ramfw.wire.nft_writer import write_rule
+from tests.golden.cases import CASES, Case, with_engine
+from tests.unit.core.policies import policy
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_golden_ruleset(case: Case) -> None:
+    assert case.golden.read_text() == case.batch, "python -m tests.golden.cases, and read the diff"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_chain_that_a_rule_goes_to_exists(case: Case) -> None:
+    names = set(case.ruleset.chain_names())
+    for chain in case.ruleset.chains:
+        for rule in chain.rules:
+            for statement in rule:
+                if isinstance(statement, Verdict) and statement.chain:
+                    assert statement.chain in names, f"{chain.name}: {write_rule(rule)}"
+
+
+def _chain(ruleset: Ruleset, name: str) -> Chain:
+    return next(chain for chain in ruleset.chains if chain.name == name)
+
+
+def _base_chains(ruleset: Ruleset) -> set[str]:
+    return {chain.name for chain in ruleset.chains if chain.hook}
+
+
+def test_judge_comes_before_docker_s_nat_and_guard_after_it() -> None:
+    ruleset = compile_ruleset(policy(), Machine(), ())
+    for hook in ("output", "forward"):
+        judge, guard = (_chain(ruleset, f"{step}_{hook}").hook for step in ("judge", "guard"))
+        assert judge is not None
+        assert guard is not None
+        assert judge.priority < -105 < -100 < guard.priority
+
+
+def test_a_scope_that_is_off_has_no_hook_of_its_own() -> None:
+    all_off = compile_ruleset(
+        policy('[scopes.engines]\nmode = "off"\n[scopes.containers]\nmode = "off"'), Machine(), ()
+    )
+    assert _base_chains(all_off) == set()
+    only_engines = compile_ruleset(policy('[scopes.containers]\nmode = "off"'), Machine(), ())
+    assert not {name for name in _base_chains(only_engines) if "forward" in name}
+
+
+def test_audit_mode_has_no_rule_that_refuses() -> None:
+    enforced = compile_ruleset(policy(), Machine(), ())
+    audited = compile_ruleset(policy('[enforcement]\nmode = "audit"'), Machine(), ())
+    refusing = ("reject", "drop")
+
+    def refusals(ruleset: Ruleset) -> list[str]:
+        rules = (write_rule(rule) for chain in ruleset.chains for rule in chain.rules)
+        return [rule for rule in rules if any(word in rule.split() for word in refusing)]
+
+    assert refusals(enforced)
+    assert refusals(audited) == []
+
+
+def test_the_last_word_on_an_unknown_destination_is_refusal() -> None:
+    ruleset = compile_ruleset(policy('[scopes.host]\nmode = "strict"'), Machine(), ())
+    for scope in ScopeName:
+        assert write_rule(_chain(ruleset, f"judge_{scope}").rules[-1]) == f"goto refuse_{scope}"
+        assert write_rule(_chain(ruleset, f"guard_{scope}").rules[-1]) == "goto refusal"
+    assert [write_rule(rule) for rule in _chain(ruleset, "refusal").rules] == [
+        "meta l4proto tcp reject with tcp reset",
+        "reject with icmpx admin-prohibited",
+    ]
+
+
+def test_an_empty_policy_opens_no_id_but_the_resolvers() -> None:
+    ruleset = compile_ruleset(policy(), Machine(), ())
+    live = next(named for named in ruleset.sets if named.name == "live")
+    assert live.elements == frozenset({4})
+
+
+def test_a_retired_entry_permits_nothing() -> None:
+    gone = NumberedEntry(20, "ghcr.io", "0123456789abcdef")
+    ruleset = compile_ruleset(policy(), Machine(), (), retired=(gone,))
+    live = next(named for named in ruleset.sets if named.name == "live")
+    assert _chain(ruleset, "entry_20").rules == ()
+    assert 20 not in (live.elements or ())
+
+
+def test_the_mark_keeps_other_people_s_bits() -> None:
+    shifted = policy("[enforcement]\nmark_mask = 0x00ffff00")
+    ruleset = compile_ruleset(shifted, Machine(), (NumberedEntry(16, "x", "d"),))
+    rule = write_rule(_chain(ruleset, "entry_16").rules[0])
+    assert "ct mark set ct mark & 0xff0000ff | 0x00001000" in rule
+
+
+def test_a_cgroup_goes_to_the_set_of_its_level() -> None:
+    ruleset = compile_ruleset(policy(), with_engine("system.slice/docker.service"), ())
+    filled = {named.name for named in ruleset.sets if named.elements and "cgroupsv2" in named.key}
+    assert filled == {"engines_2"}
+
+
+@pytest.mark.parametrize("label", ['quo"te', "back\\slash", "line\nbreak", "x" * 400])
+def test_a_label_cannot_leave_its_comment(label: str) -> None:
+    comment = entry_comment(NumberedEntry(16, label, "0123456789abcdef"))
+    assert len(comment) <= 120
+    assert not set('"\\\n') & set(comment)
+
+
+def test_what_ramfw_does_not_write_reads_as_foreign() -> None:
+    listing = 'table inet ramfw {\n\tchain judge_output {\n\t\tip saddr 10.0.0.1 accept\n\t}\n}\n'
+    (chain,) = read(listing).chains
+    assert [type(statement).__name__ for statement in chain.rules[0]] == ["Foreign"]

@@ -1,0 +1,120 @@
+"""An engine in the middle of its life: some names answered, one failed, one gone silent."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from ramfw.core.catalog import shipped
+from ramfw.core.commands import Command, Program, ReadTable
+from ramfw.core.engine import Engine
+from ramfw.core.events import (
+    Answer,
+    Cgroup,
+    CgroupsChanged,
+    Committed,
+    Event,
+    LinksChanged,
+    PolicyLoaded,
+    Resolved,
+    ServerReply,
+    ServersChanged,
+    TableRead,
+)
+from ramfw.core.policy import ScopeName
+from ramfw.core.policy_parser import parse
+from ramfw.core.report import report
+from ramfw.core.tablestate import Count, Counts
+from ramfw.program.fake import FakeKernel
+
+POLICY = """
+version = 1
+
+[organization]
+name = "Example Corp"
+contact = "https://it.example.com/registries"
+
+[[allow]]
+registry = "ghcr.io"
+
+[[allow]]
+host = "nexus.corp.example"
+ports = [8443]
+
+[[allow]]
+host = "gone.corp.example"
+
+[[allow]]
+host = "*.wild.example"
+
+[[allow]]
+address = "198.51.100.0/24"
+ports = [514]
+protocol = "udp"
+scopes = ["engines"]
+"""
+
+DNS = "192.0.2.53"
+NOW = 1000.0
+
+
+class Running:
+    """An engine whose transactions go into a fake kernel, each done before the next event."""
+
+    def __init__(self, policy: str = POLICY) -> None:
+        self.engine = Engine(lambda: 0.5)
+        self.kernel = FakeKernel(lambda: NOW)
+        self.policy, _ = parse(policy, "/etc/ramfw/policy.toml", shipped())
+        self.tell(TableRead(None))
+        self.tell(PolicyLoaded(self.policy))
+        self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset({"mv0"})))
+        docker = Cgroup("system.slice/docker.service", ScopeName.ENGINES)
+        self.tell(CgroupsChanged(frozenset({(docker, 42)})))
+        self.tell(ServersChanged((ip_address(DNS),)))
+
+    def tell(self, event: Event, now: float = NOW) -> None:
+        waiting: list[Command] = self.engine.handle(event, now)
+        while waiting:
+            command = waiting.pop(0)
+            if isinstance(command, Program):
+                self.kernel.run(command.transaction)
+                waiting += self.engine.handle(Committed(), now)
+            elif isinstance(command, ReadTable):
+                state = self.kernel.read(with_grants=command.with_grants)
+                waiting += self.engine.handle(TableRead(state), now)
+
+    def answer(self, name: str, *addresses: str, now: float = NOW) -> None:
+        answers = tuple(Answer(ip_address(address), 300, DNS) for address in addresses)
+        self.tell(Resolved(name, answers, (ServerReply(DNS, "ok" if answers else "timeout"),)), now)
+
+
+def example() -> Running:
+    """Four addresses of ghcr.io, two of the blobs host; nexus stale; gone never answered."""
+    running = Running()
+    running.answer("ghcr.io", "203.0.113.1", "203.0.113.2", "203.0.113.3", "2001:db8::1")
+    running.answer("pkg-containers.githubusercontent.com", "203.0.113.9", "203.0.113.10")
+    running.answer("nexus.corp.example", "203.0.113.30", now=NOW - 250)
+    running.answer("nexus.corp.example")
+    running.answer("gone.corp.example")
+    return running
+
+
+def example_status() -> dict[str, Any]:
+    """What the daemon answers to `status` then, a second after its rules were read back."""
+    running = example()
+    first, *_ = running.engine.numbering.entries
+    counts = Counts(
+        {
+            f"entry_{first}": Count(1234, 74_040),
+            "engines_refused": Count(12, 720),
+            "revoked": Count(3, 180),
+        },
+        {first: Count(2_000_000, 3_210_000_000)},
+    )
+    return {
+        "version": "0.1.0",
+        "pid": 4242,
+        "policy": "/etc/ramfw/policy.toml",
+        "uptime": 11_520.0,
+        **report(running.engine, counts, NOW + 1),
+    }
