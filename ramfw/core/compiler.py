@@ -14,6 +14,7 @@ Refusing verdicts are final in every base chain of the hook, whatever Docker's c
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -95,6 +96,16 @@ def map_name(stem: str, network: object, *, is_range: bool) -> str:
     return f"{stem}_ranges{family}" if is_range else f"{stem}{family}"
 
 
+def bridges_name(patterns: Iterable[str]) -> str:
+    """The set of interface patterns, named after its contents: it is never changed in place.
+
+    nft 1.0.6 cannot delete a wildcard from a set, and a set that is flushed and filled in one
+    commit may match nothing for an instant (kernels before 6.17).
+    """
+    text = " ".join(sorted(patterns))
+    return f"bridges_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def compile_ruleset(
     policy: Policy,
     machine: Machine,
@@ -115,6 +126,7 @@ class _Compiler:
         self.machine = machine
         self.marks = MarkLayout(policy.mark_mask)
         self.audit = policy.mode is Mode.AUDIT
+        self.bridges = bridges_name(policy.containers.interfaces)
         self.scopes = tuple(s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF)
 
     # -- the whole -----------------------------------------------------------------------------
@@ -146,7 +158,7 @@ class _Compiler:
 
     def _sets(self, live: tuple[NumberedEntry, ...]) -> Iterable[NamedSet]:
         yield NamedSet(
-            "bridges",
+            self.bridges,
             ("ifname",),
             frozenset({"interval"}),
             elements=frozenset(self.policy.containers.interfaces),
@@ -250,7 +262,7 @@ class _Compiler:
     def _outside(self, scope: ScopeName) -> tuple[Rule, ...]:
         """What the scope's mode leaves alone, the same for judge and guard."""
         to_bridges: Rule = (
-            Match(Field.OIFNAME, SetRef("bridges")),
+            Match(Field.OIFNAME, SetRef(self.bridges)),
             Match(Field.OIFNAME, SetRef("uplinks"), negated=True),
             ACCEPT,
         )
@@ -291,7 +303,7 @@ class _Compiler:
         judged: Rule = (self._marked(0, negated=True), ACCEPT)
         live = Match(Masked(Field.CT_MARK, self.marks.mask), SetRef("live"))
         from_bridges = (
-            Match(Field.IIFNAME, SetRef("bridges")),
+            Match(Field.IIFNAME, SetRef(self.bridges)),
             Match(Field.IIFNAME, SetRef("uplinks"), negated=True),
         )
         forwarded = ScopeName.CONTAINERS in self.scopes

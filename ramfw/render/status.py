@@ -173,7 +173,7 @@ def _details(host: Fields, page: Page) -> Iterator[str]:
     yield from (page.paint(line, "yellow") for line in page.wrap(_trouble(host), 6))
 
 
-def _beside(name: str, facts: str, page: Page, column: int = 40) -> Iterator[str]:
+def _beside(name: str, facts: str, page: Page, column: int = 30) -> Iterator[str]:
     """The name and, on the same line where there is room, what is said of it."""
     line = f"    {name}".ljust(column) + f"  {facts}"
     if len(line) <= page.width:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from ramfw.core.marks import ALL_BITS
 from ramfw.core.ruleset import (
     CgroupElement,
     Chain,
@@ -255,6 +256,11 @@ def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
     negated = rest[0] == "!="
     if rest[0] in ("!=", "=="):
         rest = rest[1:]
+    if left is Field.CT_MARK and "/" in rest[0]:
+        # How nft writes a comparison under a mask whose bits are the first ones.
+        value, _, length = rest[0].partition("/")
+        mask = ALL_BITS & ~(ALL_BITS >> int(length))
+        return Match(Masked(left, mask), int(value, 0), negated), rest[1:]
     return Match(left, _right(left, rest[0]), negated), rest[1:]
 
 

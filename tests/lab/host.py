@@ -305,10 +305,9 @@ class Host:
         listed = [self.namespace.sh(f"nft --stateless list {table}") for table in others]
         return "\n".join(listed)
 
-    def refusals(self) -> dict[str, int]:
-        """How many connections each scope has refused, or would have, as status tells it."""
-        scopes = self.status()["scopes"]
-        return {name: int(scope["refused"]) for name, scope in scopes.items()}
+    def counted(self, what: str) -> dict[str, int]:
+        """The packets that each scope has `refused`, or `audited`, as status tells it."""
+        return {scope["name"]: int(scope[what]["packets"]) for scope in self.status()["scopes"]}
 
     def engine_cgroup_id(self) -> int:
         """The id that the kernel knows the engine's cgroup by."""

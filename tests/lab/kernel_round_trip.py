@@ -1,0 +1,100 @@
+"""Loads rulesets into the network namespace that it is started in, and reads them back.
+
+A program of its own, because libnftables works in the namespace of its process. Prints a line for
+each step that went otherwise than meant, and ends with 1 if there was one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from itertools import permutations
+
+from ramfw.core.reconcile import diff
+from ramfw.core.ruleset import Ruleset
+from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, GrantKey, Transaction
+from ramfw.errors import KernelError
+from ramfw.program.nft import Nft
+from tests.golden.cases import CASES, Case
+
+ADDRESSES = {
+    "4": ("192.0.2.10", "198.51.100.0/25"),
+    "6": ("2001:db8::10", "2001:db8:5::/64"),
+}
+
+
+@dataclass
+class RoundTrip:
+    """One kernel table, and what was found wrong with it."""
+
+    nft: Nft = field(default_factory=Nft)
+    wrong: list[str] = field(default_factory=list)
+
+    def load(self, what: str, transaction: Transaction, meant: Ruleset) -> None:
+        """Commit, read back, compare."""
+        try:
+            self.nft.run(transaction)
+        except KernelError as error:
+            self.wrong.append(f"{what}: {error}")
+            return
+        state = self.nft.read(with_grants=False)
+        if state is None or state.ruleset != meant.as_read():
+            self.wrong.append(f"{what}: reads back otherwise")
+        elif diff(meant.as_read(), state.ruleset) != ((), ()):
+            self.wrong.append(f"{what}: differs from itself")
+
+    def grants(self, case: Case) -> None:
+        """Give, renew and take back a grant in every map."""
+        keys = list(_keys(case.ruleset))
+        give: Transaction = tuple(AddGrant(key, 4, 300) for key in keys)
+        again = tuple(
+            op
+            for key in keys
+            for op in (AddGrant(key, 4, 9), DeleteGrant(key), AddGrant(key, 4, 900))
+        )
+        take = tuple(op for key in keys for op in (AddGrant(key, 4, 9), DeleteGrant(key)))
+        for what, transaction, least, count in (
+            ("given", give, 290, len(keys)),
+            ("renewed", again, 890, len(keys)),
+            ("taken back", take, 0, 0),
+        ):
+            self.nft.run(transaction)
+            state = self.nft.read(with_grants=True)
+            held = dict(state.grants or {}) if state else {}
+            if len(held) != count or any(grant.remaining < least for grant in held.values()):
+                self.wrong.append(f"{case.name}: grants {what}: {held}")
+
+    def clear(self) -> None:
+        self.nft.run((DeleteTable(),))
+
+
+def _keys(ruleset: Ruleset) -> Iterator[GrantKey]:
+    for named in ruleset.sets:
+        if named.verdicts:
+            exact, wide = ADDRESSES[named.name[-1]]
+            network = ip_network(wide if "ranges" in named.name else exact)
+            yield GrantKey(named.name, network, "tcp", 443)
+
+
+def main() -> int:
+    trip = RoundTrip()
+    if trip.nft.read(with_grants=True) is not None:
+        trip.wrong.append("a table where there is none")
+    for case in CASES:
+        trip.load(case.name, case.transaction, case.ruleset)
+        trip.grants(case)
+        trip.clear()
+    for before, after in permutations(CASES, 2):
+        what = f"{before.name} -> {after.name}"
+        trip.load(before.name, before.transaction, before.ruleset)
+        first, last = diff(after.ruleset, before.ruleset)
+        trip.load(what, (*first, *last), after.ruleset)
+        trip.clear()
+    sys.stdout.write("".join(f"{line}\n" for line in trip.wrong))
+    return 1 if trip.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What docs/json.md documents is what the commands print: keys and types, both ways."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ramfw.cli import main
+from ramfw.core.explain import explain, explain_policy
+from tests.unit.example_engine import DNS, NOW, POLICY, example, example_status
+from tests.unit.fake_daemon import fake_daemon
+
+PAGE = (Path(__file__).parents[2] / "docs/json.md").read_text()
+EXAMPLES = {
+    name: json.loads(text)
+    for name, text in re.findall(r"```json (\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
+}
+NULLABLE = set(re.findall(r"`(\w+)`", PAGE.partition("May be null:")[2].partition("Nothing")[0]))
+
+
+def differences(real: Any, documented: Any, where: str = "$") -> list[str]:  # noqa: ANN401
+    """How the shape of a value differs from the documented example's."""
+    if real is None:
+        key = where.rpartition(".")[2]
+        return [] if key in NULLABLE else [f"{where} is null"]
+    if isinstance(documented, dict) and isinstance(real, dict):
+        found = [f"{where}.{key} is not there" for key in documented.keys() - real.keys()]
+        found += [f"{where}.{key} is not documented" for key in real.keys() - documented.keys()]
+        for key in real.keys() & documented.keys():
+            found += differences(real[key], documented[key], f"{where}.{key}")
+        return found
+    if isinstance(documented, list) and isinstance(real, list):
+        return [one for item in real for one in differences(item, documented[0], where)]
+    if type(real) is not type(documented):
+        return [f"{where} is {type(real).__name__}, not {type(documented).__name__}"]
+    return []
+
+
+def run(*arguments: str) -> Any:  # noqa: ANN401
+    return json.loads(CliRunner().invoke(main, arguments).stdout)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY)
+    return str(path)
+
+
+def test_each_command_with_json_is_documented() -> None:
+    with_json = {
+        name
+        for name, command in main.commands.items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert set(EXAMPLES) == with_json | {"error"}
+
+
+def test_the_comparison_sees_a_key_too_many_a_key_too_few_and_another_type() -> None:
+    documented = {"a": 1, "b": [{"c": "x"}]}
+    real = {"a": True, "b": [{"c": "x"}, {"d": None}]}
+    assert sorted(differences(real, documented)) == [
+        "$.a is bool, not int",
+        "$.b.c is not there",
+        "$.b.d is not documented",
+    ]
+    assert differences({"a": None, "b": []}, documented) == ["$.a is null"]
+
+
+def test_status(tmp_path: Path) -> None:
+    facts = example_status()
+    with fake_daemon(tmp_path / "s", status={"result": facts}):
+        real = run("--control", str(tmp_path / "s"), "status", "--json")
+    assert real == facts
+    assert real["entries"][0]["hosts"][0]["addresses"]
+    assert real["problems"]
+    assert differences(real, EXAMPLES["status"]) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["ghcr.io/x", "alpine", "nexus.corp.example", "a.wild.example", DNS, "198.51.100.7"]
+)
+def test_explain(query: str) -> None:
+    running = example()
+    for real in (explain(running.engine, query, NOW), explain_policy(running.policy, query)):
+        assert real["hosts"]
+        assert differences(real, EXAMPLES["explain"]) == []
+
+
+def test_check_of_a_good_policy_and_of_a_bad_one(policy: str, tmp_path: Path) -> None:
+    good = run("check", policy, "--json")
+    assert good["valid"]
+    assert good["warnings"]
+    assert differences(good, EXAMPLES["check"]) == []
+    bad_file = tmp_path / "bad.toml"
+    bad_file.write_text('version = 1\n[[allow]]\nhots = "ghcr.io"\n')
+    bad = run("check", str(bad_file), "--json")
+    assert not bad["valid"]
+    assert bad["problems"]
+    assert differences(bad, EXAMPLES["check"]) == []
+
+
+def test_reload_and_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with fake_daemon(path, reload={"result": {"in_force": True, "warnings": ["p:1: doubtful"]}}):
+        assert differences(run("reload", "--json", "--control", str(path)), EXAMPLES["reload"]) == []
+    path.unlink()
+    problem = {"source": "p", "line": 1, "key": "", "message": "is bad", "hint": ""}
+    with fake_daemon(path, reload={"error": "p:1: is bad", "problems": [problem]}):
+        refused = run("reload", "--json", "--control", str(path))
+    assert refused["problems"] == [problem]
+    assert differences(refused, EXAMPLES["error"]) == []
+
+
+def test_an_error_where_no_daemon_runs(tmp_path: Path) -> None:
+    real = run("status", "--json", "--control", str(tmp_path / "nobody"))
+    assert "not running" in real["error"]
+    assert differences(real, EXAMPLES["error"]) == []
+
+
+def test_doctor(policy: str) -> None:
+    real = run("doctor", "--json", "--policy", policy)
+    assert real["findings"]
+    assert differences(real, EXAMPLES["doctor"]) == []
