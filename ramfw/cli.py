@@ -119,6 +119,15 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Path | bool
         setattr(ctx.ensure_object(Instance), str(parameter.name), value)
 
 
+def _a_number(
+    _ctx: click.Context, _parameter: click.Parameter, value: float | None
+) -> float | None:
+    """No range leaves out NaN, which is not less than anything."""
+    if value is not None and value != value:  # noqa: PLR0124 - what NaN alone is
+        raise click.BadParameter("not a number of seconds")
+    return value
+
+
 def _places(function: Function, *, env: bool = False) -> Function:
     for name, what, default in (
         ("control", "The daemon's control socket.", DEFAULT_SOCKET),
@@ -149,6 +158,7 @@ def _facts(function: Function) -> Function:
 
 
 @click.group(
+    "ramfw",
     cls=_Ramfw,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=f"{_examples('ramfw check && sudo ramfw run')}\n\n{EXIT_CODES}",
@@ -191,6 +201,7 @@ def run(instance: Instance) -> None:
     "--wait",
     type=click.FloatRange(0, LONGEST_WAIT),
     metavar="SECONDS",
+    callback=_a_number,
     help="Wait until the rules are in force and every name was asked for; exit code 1 if not.",
 )
 @click.pass_obj
@@ -324,8 +335,8 @@ def reload(instance: Instance) -> None:
     if instance.as_json:
         _print_json(facts)
     else:
-        page = _page(sys.stderr)
-        _say([line for text in facts["warnings"] for line in page.wrap(text, 0, 4)], err=True)
+        for line in (line for text in facts["warnings"] for line in text.splitlines()):
+            click.echo(clean(line), err=True)
         if facts["in_force"]:
             click.echo("The policy was read again and is in force.")
     if not facts["in_force"]:

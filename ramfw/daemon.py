@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +58,10 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
 LONGEST_WAIT = 120.0
 """Seconds that a client may ask to wait for the daemon to settle."""
+EXPLAIN_PATIENCE = 3.0
+"""Seconds that `explain` waits for DNS servers."""
+MOST_TO_RESOLVE = 16
+"""Names that one `explain` has asked for."""
 RELOAD_PATIENCE = 8.0
 """Seconds after which `reload` answers though names are still being asked for."""
 
@@ -282,7 +286,23 @@ class Daemon:
                     await self._handled.wait()
 
     async def _explain(self, arguments: Arguments) -> dict[str, Any]:
-        return explain(self._engine, str(arguments.get("query", "")), time.monotonic())
+        explanation: dict[str, Any] = explain(
+            self._engine, str(arguments.get("query", "")), time.monotonic()
+        )
+        # What is not permitted is not followed either: it is asked for now, and opens nothing.
+        unknown = [host for host in explanation["hosts"] if not host["resolves_to"]]
+        names = {host["host"] for host in unknown[:MOST_TO_RESOLVE] if _is_name(host["host"])}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXPLAIN_PATIENCE), asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(self._resolve_for(name, unknown))
+        return explanation
+
+    async def _resolve_for(self, name: str, hosts: list[dict[str, Any]]) -> None:
+        resolved = await self._resolver.resolve(name)
+        for host in hosts:
+            if host["host"] == name:
+                host["resolves_to"] = sorted(str(answer.address) for answer in resolved.answers)
 
     async def _reload(self, _: Arguments) -> dict[str, Any]:
         policy, warnings = await self._read_policy()
@@ -323,3 +343,16 @@ class Daemon:
         except ObserveError as error:
             log.warning("%s", error)
             return frozenset()
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be asked for: neither a wildcard nor an address."""
+    return "*" not in host and not _is_address(host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_network(host)
+    except ValueError:
+        return False
+    return True

@@ -185,7 +185,9 @@ class _Explainer:
         state = self._engine.names.state(name)
         if state is None or not state.tried:
             return "; but its addresses are not known yet, so it cannot be reached"
-        outcomes = [f"{r.server}: {r.outcome}" for r in state.replies if r.outcome != "ok"]
+        outcomes = [
+            f"{r.server}: {r.outcome}" for r in state.replies if not r.outcome.startswith("ok")
+        ]
         why = "; ".join(outcomes) or "no server gave an address that may be used"
         return f"; but it has no address now ({why}), so it cannot be reached"
 
@@ -260,6 +262,7 @@ class _Explainer:
             "scopes": [str(scope) for scope in scopes],
             "reason": reason,
             "addresses": addresses,
+            "resolves_to": sorted({address["address"] for address in addresses}),
         }
 
     def _scopes(self, entries: list[Entry]) -> list[ScopeName]:

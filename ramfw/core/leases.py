@@ -69,6 +69,8 @@ class Leases:
         held = self._by_name.setdefault(name, {})
         present = held.get(address)
         if present is not None and lease.expires <= present.expires:
+            # It was given again all the same: a cache's TTL counts down to the same end.
+            held[address] = Lease(lease.server, lease.learned, present.expires)
             return False
         held[address] = lease
         self._by_address.setdefault(address, set()).add(name)
@@ -126,4 +128,11 @@ class Leases:
 
     def next_expiry(self) -> float | None:
         """When `expire` is due next; None where there is no lease."""
-        return self._expiries[0][0] if self._expiries else None
+        while self._expiries:
+            expires, name, spelled = self._expiries[0]
+            address = self._spelled.get(spelled)
+            lease = self._by_name.get(name, {}).get(address) if address else None
+            if lease is not None and lease.expires == expires:
+                return expires
+            heapq.heappop(self._expiries)
+        return None

@@ -25,6 +25,7 @@ class NameState:
 
     due: float
     asked: bool = False
+    ask_again: bool = False
     tried: bool = False
     last_good: float | None = None
     failures: int = 0
@@ -54,6 +55,10 @@ class Names:
     def ask_all(self, now: float) -> None:
         """Ask for every name anew (other servers are trusted now)."""
         for name, state in self._states.items():
+            if state.asked:
+                # What is under way asks the servers of before.
+                state.ask_again = True
+                continue
             state.due = now
             heapq.heappush(self._due, (now, name))
 
@@ -84,6 +89,8 @@ class Names:
             state.failures += 1
             wait = min(FIRST_RETRY * 2 ** min(state.failures - 1, 10), LAST_RETRY)
             state.due = now + wait * early
+        if state.ask_again:
+            state.due, state.ask_again = now, False
         heapq.heappush(self._due, (state.due, event.name))
         return state
 

@@ -51,8 +51,8 @@ class Numbering:
         fresh: list[tuple[int, Entry]] = []
         order: list[int] = []
         for position, entry in enumerate(entries):
-            known = self._known(entry, before)
-            if known is None or known.entry_id in taken:
+            known = self._known(entry, before, taken)
+            if known is None:
                 fresh.append((position, entry))
                 order.append(-1)
                 continue
@@ -72,9 +72,12 @@ class Numbering:
         self.entries = {entry_id: taken[entry_id] for entry_id in order}
         self.numbered = {entry_id: numbered[entry_id] for entry_id in order}
 
-    def _known(self, entry: Entry, before: dict[int, Entry]) -> NumberedEntry | None:
+    def _known(
+        self, entry: Entry, before: dict[int, Entry], taken: dict[int, Entry]
+    ) -> NumberedEntry | None:
         """The number an entry had: the same entry, or one that permitted no more than it does."""
-        if adopted := self._adopted.get(entry.digest):
+        adopted = self._adopted.get(entry.digest)
+        if adopted and adopted.entry_id not in taken:
             return adopted
         same = [i for i, old in before.items() if old.grants == entry.grants]
         grown = [
@@ -82,9 +85,8 @@ class Numbering:
             for i, old in before.items()
             if (old.kind, old.label) == (entry.kind, entry.label) and old.grants <= entry.grants
         ]
-        for entry_id in same + grown:
-            return self.numbered[entry_id]
-        return None
+        free = (entry_id for entry_id in same + grown if entry_id not in taken)
+        return next((self.numbered[entry_id] for entry_id in free), None)
 
     def release(self, now: float) -> bool:
         """Let go of chains whose retirement is over; whether there were any."""

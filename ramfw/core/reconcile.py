@@ -45,7 +45,7 @@ def diff(desired: Ruleset, actual: Ruleset | None) -> tuple[Transaction, Transac
 
     The first part makes all that elements may point to; the second removes what is no longer
     meant, which elements may have pointed to. Where a thing cannot be changed in place (a hook,
-    a set's type), the table is made anew, in the same batch.
+    a set's type, something foreign in the table), the table is made anew, in the same batch.
     """
     if actual is None:
         return _whole(desired), ()
@@ -84,7 +84,9 @@ def replaces_table(transaction: Transaction) -> bool:
 
 def after(desired: Ruleset, actual: Ruleset | None) -> Ruleset:
     """What the kernel holds once the difference is committed: as desired, and stale cgroups."""
-    before = {named.name: named for named in actual.sets} if actual else {}
+    if actual is None or not _fits_in_place(desired, actual):
+        return desired
+    before = {named.name: named for named in actual.sets}
     return replace(
         desired, sets=tuple(_with_stale(named, before.get(named.name)) for named in desired.sets)
     )
@@ -113,8 +115,10 @@ def _whole(desired: Ruleset) -> Transaction:
 def _fits_in_place(desired: Ruleset, actual: Ruleset) -> bool:
     sets = {named.name: named.shape for named in actual.sets}
     chains = {chain.name: _frame(chain) for chain in actual.chains}
-    return all(sets.get(named.name, named.shape) == named.shape for named in desired.sets) and all(
-        chains.get(chain.name, _frame(chain)) == _frame(chain) for chain in desired.chains
+    return (
+        not actual.foreign
+        and all(sets.get(named.name, named.shape) == named.shape for named in desired.sets)
+        and all(chains.get(chain.name, _frame(chain)) == _frame(chain) for chain in desired.chains)
     )
 
 
@@ -142,6 +146,6 @@ def _cgroups(
 ) -> Iterable[Operation]:
     if len(extra) > MOST_STALE_CGROUPS:
         yield FlushSet(name)
-        yield AddElements(name, wanted)
-    elif missing:
+        missing = wanted
+    if missing:
         yield AddElements(name, missing)

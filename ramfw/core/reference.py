@@ -158,11 +158,11 @@ def _host_and_port(text: str) -> tuple[str, int | None, IPv4Address | IPv6Addres
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if "%" in bare:
-        return None
     try:
         address = ip_address(bare)
     except ValueError:
         return None
+    if "%" in bare:
+        raise ValueError(f"leave out the interface of the address: `{bare.partition('%')[0]}`")
     # The kernel sends to an IPv4-mapped address by IPv4.
     return getattr(address, "ipv4_mapped", None) or address

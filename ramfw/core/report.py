@@ -140,7 +140,9 @@ def _host_problem(engine: Engine, target: Target) -> str:
     if state is None or not state.tried:
         return "not asked for yet"
     failed = [
-        f"{reply.server}: {reply.outcome}" for reply in state.replies if not reply.outcome.startswith("ok")
+        f"{reply.server}: {reply.outcome}"
+        for reply in state.replies
+        if not reply.outcome.startswith("ok")
     ]
     if state.failures:
         return "; ".join(failed) or "no DNS server is known"

@@ -185,11 +185,15 @@ class NamedSet:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """All of ramfw's table but its grants. Chains, sets and counters are unique by name."""
+    """All of ramfw's table but its grants. Chains, sets and counters are unique by name.
+
+    `foreign` names what was read and has no other place here (`flags dormant`, `quota x`).
+    """
 
     chains: tuple[Chain, ...]
     sets: tuple[NamedSet, ...]
     counters: frozenset[str]
+    foreign: frozenset[str] = frozenset()
 
     def chain_names(self) -> Iterator[str]:
         """The names of the chains, in order."""
@@ -201,6 +205,7 @@ class Ruleset:
             chains=tuple(sorted(self.chains, key=lambda chain: chain.name)),
             sets=tuple(_as_read(s) for s in sorted(self.sets, key=lambda s: s.name)),
             counters=self.counters,
+            foreign=self.foreign,
         )
 
 

@@ -71,7 +71,7 @@ class Nft:
         return TableState(ruleset, dict(self._grants(ruleset)) if with_grants else None)
 
     def _terse_listing(self) -> str | None:
-        self._text.set_terse_output(True)  # noqa: FBT003
+        self._text.set_terse_output(True)
         try:
             return self._command(self._text, f"list table {OWN}", "nft list")
         except KernelError as error:
@@ -79,7 +79,7 @@ class Nft:
                 return None
             raise
         finally:
-            self._text.set_terse_output(False)  # noqa: FBT003
+            self._text.set_terse_output(False)
 
     def _grants(self, ruleset: Ruleset) -> Iterator[tuple[GrantKey, HeldGrant]]:
         for named in ruleset.sets:

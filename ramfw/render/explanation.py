@@ -32,7 +32,7 @@ def _verdict(facts: Fields, page: Page) -> Iterator[str]:
 
 def _hosts(hosts: list[Fields], page: Page) -> Iterator[str]:
     reasons = {host["reason"] for host in hosts}
-    is_same = len(hosts) > 1 and len(reasons) == 1 and not any(h["addresses"] for h in hosts)
+    is_same = len(hosts) > 1 and len(reasons) == 1 and not any(h["resolves_to"] for h in hosts)
     for host in hosts:
         bracketed = f"[{host['host']}]" if ":" in host["host"] else host["host"]
         protocol = "" if host["protocol"] == "tcp" else f"/{host['protocol']}"
@@ -45,6 +45,8 @@ def _hosts(hosts: list[Fields], page: Page) -> Iterator[str]:
         if not is_same:
             yield from page.wrap(host["reason"], 6)
         addresses = [_address(address) for address in host["addresses"]]
+        if not addresses and host["resolves_to"]:
+            addresses = [f"resolves to {', '.join(host['resolves_to'])} now"]
         yield from (page.paint(line, "dim") for line in page.items(addresses, 6))
     if is_same:
         yield from page.wrap(f"each of them: {hosts[0]['reason']}", 2, 4)

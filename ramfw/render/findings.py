@@ -20,11 +20,9 @@ def problems(found: Iterable[Fields], page: Page, word: str) -> list[str]:
 def _problem(problem: Fields, page: Page, word: str) -> Iterator[str]:
     where = f"{problem['source']}:{problem['line']}" if problem["line"] else problem["source"]
     key = f" {problem['key']}:" if problem["key"] else ""
-    first, *others = page.wrap(f"{where}: {word}:{key} {problem['message']}", 0, 4)
-    color = "red" if word == "error" else "yellow"
-    yield first.replace(f"{word}:", page.paint(f"{word}:", color), 1)
-    yield from others
-    # A hint is to be copied: it is never wrapped.
+    painted = page.paint(f"{word}:", "red" if word == "error" else "yellow")
+    # Editors and people with grep read such lines, and a hint is to be copied: none is wrapped.
+    yield f"{clean(where)}: {painted}{clean(key)} {clean(problem['message'])}"
     yield from (f"    {clean(line.strip())}" for line in problem["hint"].splitlines())
 
 

@@ -2,8 +2,11 @@
 
 Pure. Reads what `nft -t -s` (terse, stateless, numeric priorities) prints of the table, and of
 the sets listed beside it with their elements. Strict: what ramfw never writes is not guessed at
-but kept as a `Foreign` statement, which equals nothing ramfw means; so a rule that somebody added
-or changed always shows as a difference. Both spellings of nft 1.0 and 1.1 are known.
+but kept as a `Foreign` statement, or as `Ruleset.foreign`, which equal nothing ramfw means; so what
+somebody added or changed always shows as a difference. Both spellings of nft 1.0 and 1.1 are known.
+What may differ without a difference, for it means the same: quotes around one word, how a number
+is spelled, a `==`, the order of words, a bit of a mark that is kept and set at once, a table's own
+comment, and whether a listed element has a counter.
 """
 
 from __future__ import annotations
@@ -38,7 +41,11 @@ from ramfw.core.ruleset import (
 
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
-VERDICTS = {"accept", "drop", "return", "jump", "goto"}
+SET = re.compile(
+    r"type (?P<key>\w+(?: \. \w+)*)(?P<map> : verdict)?(?: flags (?P<flags>\w+(?:, ?\w+)*))?"
+    r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
+)
+ELEMENT = re.compile(r'(?:"[^"]*"|[^",])+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class _Draft:
     chains: dict[str, Chain] = field(default_factory=dict)
     sets: dict[str, NamedSet] = field(default_factory=dict)
     counters: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
 
 
 def read(listing: str) -> Ruleset:
@@ -75,6 +83,7 @@ def read(listing: str) -> Ruleset:
         tuple(draft.chains[name] for name in sorted(draft.chains)),
         tuple(draft.sets[name] for name in sorted(draft.sets)),
         frozenset(draft.counters),
+        frozenset(draft.foreign),
     )
 
 
@@ -94,19 +103,22 @@ def _blocks(listing: str) -> Iterator[_Block]:
         if not line or (not header and (line.startswith("table ") or line == "}")):
             continue
         if not header:
-            if line.startswith(("comment ", "flags ")):
+            if line.startswith("comment "):
                 continue
-            header = line.split()
-            if len(header) != 3 or header[2] != "{":  # noqa: PLR2004 - kind, name, brace
+            if line.split()[0] == "flags":
+                yield _Block(line, "", ())
+                continue
+            *header, brace = line.split()
+            if not header or brace != "{":
                 raise ListingError(f"not a block's first line: {line}")
             lines = []
         elif line == "}":
-            yield _Block(header[0], header[1], tuple(lines))
+            yield _Block(" ".join(header[:-1]), header[-1], tuple(lines))
             header = []
         else:
             lines.append(line)
     if header:
-        raise ListingError(f"the block {header[1]} does not end")
+        raise ListingError(f"the block {header[-1]} does not end")
 
 
 def _read_block(block: _Block, draft: _Draft) -> None:
@@ -116,43 +128,47 @@ def _read_block(block: _Block, draft: _Draft) -> None:
         case "chain":
             draft.chains[block.name] = _chain(block)
         case "set" | "map":
-            draft.sets[block.name] = _set(block)
+            _read_set(block, draft)
         case _:
-            raise ListingError(f"a kind of block that ramfw does not write: {block.kind}")
+            draft.foreign.add(f"{block.kind} {block.name}".rstrip())
 
 
 # -- sets --------------------------------------------------------------------------------------
 
 
-def _set(block: _Block) -> NamedSet:
-    text = " ".join(block.lines)
-    declared, _, listed = text.partition("elements = {")
-    key = re.search(r"type ((?:\S+ \. )*\S+)( : verdict)?", declared)
-    if key is None:
-        raise ListingError(f"the set {block.name} has no type")
-    flags = re.search(r"flags ([\w, ]+?)(?= counter| size| timeout |$)", declared)
+def _read_set(block: _Block, draft: _Draft) -> None:
+    form = SET.fullmatch(" ".join(block.lines))
+    if form is None or (block.kind == "map") != bool(form["map"]):
+        draft.foreign.add(f"{block.kind} {block.name}")
+        return
     named = NamedSet(
         block.name,
-        tuple(key[1].split(" . ")),
-        frozenset(re.split(r"\s*,\s*", flags[1].strip())) if flags else frozenset(),
-        verdicts=key[2] is not None,
-        counted=bool(re.search(r"\bcounter\b", declared)),
+        tuple(form["key"].split(" . ")),
+        frozenset(re.split(r", ?", form["flags"])) if form["flags"] else frozenset(),
+        verdicts=form["map"] is not None,
+        counted=form["counter"] is not None,
     )
-    if named.verdicts:
-        return named
-    elements = (part.strip() for part in listed.rstrip("} ").split(","))
-    return replace(named, elements=frozenset(_element(e, named.key[0]) for e in elements if e))
+    if not named.verdicts:
+        try:
+            elements = frozenset(_elements(form["elements"] or "", named.key[0]))
+        except ValueError:
+            draft.foreign.add(f"elements of {block.name}")
+            elements = frozenset()
+        named = replace(named, elements=elements)
+    draft.sets[block.name] = named
 
 
-def _element(text: str, kind: str) -> Element:
-    value = text.split(" counter", maxsplit=1)[0].strip().strip('"')
-    match kind:
-        case "cgroupsv2":
-            return CgroupElement(value)
-        case "mark" | "inet_service":
-            return int(value, 0)
-        case _:
-            return value
+def _elements(listed: str, kind: str) -> Iterator[Element]:
+    for part in ELEMENT.findall(listed):
+        value = part.strip().removesuffix(" counter")
+        if kind in ("mark", "inet_service"):
+            yield int(value, 0)
+            continue
+        name = re.fullmatch(r'"([^"]*)"|(\w+)', value)
+        if name is None:
+            raise ValueError(f"an element with more than a name: {value}")
+        path = name[1] or name[2]
+        yield CgroupElement(path) if kind == "cgroupsv2" else path
 
 
 # -- chains ------------------------------------------------------------------------------------

@@ -29,6 +29,13 @@ HUB = _site("registry-1.docker.io", 10)
 HUB_AUTH = _site("auth.docker.io", 11)
 HUB_BLOBS = _site("production.cloudfront.docker.com", 12)
 HUB_SITES = (HUB, HUB_AUTH, HUB_BLOBS)
+HUB_OTHER_BLOBS = (
+    _site("production.cloudflare.docker.com", 13),
+    _site("docker-images-prod.6aa30f8b08e16409b46e0173d6de2f56.r2.cloudflarestorage.com", 14),
+    _site("docker-images-prod.s3.dualstack.us-east-1.amazonaws.com", 15),
+    _site("docker-images-prod.s3.amazonaws.com", 16),
+)
+"""Hosts that Docker Hub names to other clients; here nobody is sent there."""
 
 GHCR = _site("ghcr.io", 20)
 """The registry that no policy of the lab permits, unless a test says so."""
@@ -43,7 +50,10 @@ CDN_BAD = Site("bad.cdn.example", CDN_GOOD.v4, CDN_GOOD.v6)
 
 PROXY = _site("proxy.corp.example", 50)
 LOGS = _site("logs.corp.example", 60)
-SITES = (HUB, HUB_AUTH, HUB_BLOBS, GHCR, GHCR_V6_ONLY, NEXUS, CDN_GOOD, CDN_BAD, PROXY, LOGS)
+SITES = (
+    *(*HUB_SITES, *HUB_OTHER_BLOBS, GHCR, GHCR_V6_ONLY, NEXUS),
+    *(CDN_GOOD, CDN_BAD, PROXY, LOGS),
+)
 
 HUB_MOVED = _site(HUB.name, 110)
 HUB_AUTH_MOVED = _site(HUB_AUTH.name, 111)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -36,11 +37,11 @@ class Host:
         self.directory = namespace.space.directory / "host"
         self.engine_cgroup = ENGINE
         self._materials = materials
-        self._policy = self.directory / "policy.toml"
         self._hosts = self.directory / "hosts"
         self._docker = self.directory / "docker"
         self._docker_url = f"unix://{self.directory}/docker.sock"
-        self.control = self.directory / "control.sock"
+        self._policy = namespace.root / "etc" / "ramfw" / "policy.toml"
+        self.control = namespace.root / "run" / "ramfw" / "control.sock"
         self.daemon: Process | None = None
         self.engine: Process | None = None
 
@@ -51,6 +52,7 @@ class Host:
         resolv = self.directory / "resolv.conf"
         resolv.write_text(f"nameserver {DNS.v4}\nnameserver {DNS.v6}\n")
         self.set_hosts({})
+        # With /etc and /run of its own, ramfw runs with the paths that it has on a real machine.
         self.namespace.sh(
             f"""
             ip addr add {HOST.v4}/24 dev uplink
@@ -67,6 +69,7 @@ class Host:
             resolv=$(readlink -m /etc/resolv.conf)
             mkdir -p "${{resolv%/*}}" && touch "$resolv"
             mount --bind {resolv} "$resolv"
+            mkdir -p /etc/ramfw
             mount --bind {self._hosts} /etc/hosts
             mount --bind {self._materials.ca} /etc/ssl/certs/ca-certificates.crt
             """
@@ -93,6 +96,14 @@ class Host:
         A place is written `tcp/203.0.113.20/443`.
         """
         return Sender(self.namespace.start(*Sender.command(places), cgroup=self.engine_cgroup))
+
+    def send_lone_ack(self, address: str, port: int) -> None:
+        """Send one TCP segment of a connection that was never opened, as the engine."""
+        program = str(PROGRAMS / "lone_ack.py")
+        self.namespace.run(
+            *(sys.executable, "-I", program, HOST.v4, address, str(port)),
+            cgroup=self.engine_cgroup,
+        )
 
     def set_hosts(self, names: Mapping[str, str]) -> None:
         """Write `/etc/hosts`: an address for each name, and localhost."""
@@ -224,7 +235,7 @@ class Host:
             notify.bind(str(path))
             notify.settimeout(20)
             self.daemon = self.namespace.start(
-                *(_ramfw(), "run", *self._where()),
+                *(_ramfw(), "run"),
                 cgroup=RAMFW,
                 env={"NOTIFY_SOCKET": str(path)},
             )
@@ -247,9 +258,13 @@ class Host:
         self.daemon = None
         self.run("nft", "delete", "table", "inet", "ramfw")
 
-    def ramfw(self, *argv: str, timeout: float = 20) -> Outcome:
-        """Run a ramfw command against this host's daemon and policy."""
-        return self.run(_ramfw(), *self._where(), *argv, timeout=timeout)
+    def ramfw(self, *argv: str, on_terminal: bool = False) -> Outcome:
+        """Run a ramfw command; on a terminal it may use colour."""
+        command = [_ramfw(), *argv]
+        if on_terminal:
+            line = f"stty columns 80; {shlex.join(command)}"
+            command = ["script", "--quiet", "--return", "--command", line, "/dev/null"]
+        return self.namespace.run(*command, timeout=20, env={"TERM": "xterm"})
 
     def status(self) -> Any:  # noqa: ANN401
         """What `ramfw status --json` says."""
@@ -312,9 +327,6 @@ class Host:
     def engine_cgroup_id(self) -> int:
         """The id that the kernel knows the engine's cgroup by."""
         return self.namespace.space.cgroup(self.engine_cgroup).stat().st_ino
-
-    def _where(self) -> tuple[str, ...]:
-        return ("--policy", str(self._policy), "--control", str(self.control))
 
 
 def _ramfw() -> str:

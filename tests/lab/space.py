@@ -147,6 +147,11 @@ class Namespace:
         if Path(f"/proc/{holder.pid}/ns/net").readlink() == OUR_NETWORK:
             raise RuntimeError("a lab must never run in the network namespace it is started from")
 
+    @property
+    def root(self) -> Path:
+        """The root directory of its mounts, for whoever is outside."""
+        return Path(f"/proc/{self._holder.pid}/root")
+
     def _enter(self, argv: Sequence[str], cgroup: str) -> list[str]:
         # The move comes before the namespaces: a hierarchy mounted with nsdelegate lets nobody
         # be moved into a cgroup namespace from within it.

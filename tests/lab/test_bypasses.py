@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.addresses import GHCR, HUB, NEXUS
+from tests.lab.host import Host
+from tests.lab.internet import Internet
 from tests.lab.lab import Lab
 from tests.lab.policies import HUB_ONLY, NEXUS_ONLY
+from tests.lab.space import wait_until
 
 LOCAL_PROXY = 8888
 
@@ -91,6 +94,8 @@ def test_permitted_mirror_serves_while_docker_hub_is_not_permitted(fresh_lab: La
     assert pulled.ok, pulled.output
     assert internet.packets(NEXUS, 8443) > 0
     assert internet.packets(HUB) == 0
+    refused = host.curl(f"https://{HUB.name}/v2/", as_engine=True)
+    assert refused.refused, refused
 
 
 def test_what_the_mirror_lacks_is_not_fetched_from_docker_hub(fresh_lab: Lab) -> None:
@@ -104,3 +109,21 @@ def test_what_the_mirror_lacks_is_not_fetched_from_docker_hub(fresh_lab: Lab) ->
 
     assert not host.pull("docker.io/library/app:1").ok
     assert internet.packets(HUB) == 0
+
+
+@pytest.mark.parametrize("target", [GHCR.v4, HUB.v4])
+def test_packet_from_the_middle_of_no_connection_is_refused(
+    host: Host, internet: Internet, target: str
+) -> None:
+    """Connection tracking takes a lone ACK for a new connection; a client never sends one."""
+    site = GHCR if target == GHCR.v4 else HUB
+    host.send_lone_ack(target, 443)
+    wait_until(lambda: internet.packets(site, 443) > 0, 5, "it arrives while nothing filters")
+
+    host.start_ramfw(HUB_ONLY)
+    internet.reset_counts()
+    host.send_lone_ack(target, 443)
+    host.curl(f"https://{NEXUS.name}/v2/")
+
+    assert internet.packets(NEXUS, 443) > 0, "what was sent later has arrived"
+    assert internet.packets(site, 443) == 0

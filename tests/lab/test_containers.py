@@ -38,6 +38,7 @@ def test_permitted_registry_is_reached(start_filtered: Start, internet: Internet
         fetched = container.curl(f"https://{HUB.name}/v2/", family)
         assert fetched.ok, fetched.output
     assert internet.packets(HUB, 443, "tcp") > 0
+    assert container.curl(f"https://{GHCR.name}/v2/").refused, "the filter is on"
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
@@ -73,6 +74,7 @@ def test_unrelated_port_is_untouched(start_filtered: Start) -> None:
     for family in ("-4", "-6"):
         fetched = container.curl(f"http://{GHCR.name}:{POSTGRESQL}/", family)
         assert fetched.ok, fetched.output
+    assert container.curl(f"https://{GHCR.name}/v2/").refused, "the filter is on"
 
 
 def test_reload_opens_and_closes_for_containers(host: Host) -> None:

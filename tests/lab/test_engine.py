@@ -27,6 +27,7 @@ def test_permitted_pull_goes_through_auth_and_blob_hosts(host: Host, internet: I
     assert pulled.ok, pulled.output
     assert internet.tokens_given() > tokens
     assert internet.blobs_given() > blobs
+    assert host.pull("ghcr.io/corp/app:1").refused, "the filter is on"
 
 
 @pytest.mark.parametrize("image", FORBIDDEN)

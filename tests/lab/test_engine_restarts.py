@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.lab.addresses import GHCR, HOST, HUB
@@ -58,6 +60,20 @@ def test_in_the_slice_an_engine_is_filtered_though_the_daemon_is_dead(fresh_lab:
     assert host.pull("docker.io/corp/app:1").ok
 
 
+def test_new_cgroup_of_an_engine_is_followed_within_milliseconds(
+    fresh_lab: Lab, record_property: Callable[[str, object], None]
+) -> None:
+    host = fresh_lab.host
+    host.start_ramfw(HUB_ONLY)
+    assert host.engine_cgroup not in host.rules()
+
+    host.engine_cgroup_id()  # makes it
+    seconds = wait_until(lambda: host.engine_cgroup in host.rules(), 5, "its rules are in")
+
+    record_property("seconds_until_followed", seconds)
+    assert seconds < 0.25
+
+
 @pytest.fixture
 def web_server(host: Host) -> Container:
     """A container that publishes its port 80 as 8080, with the filter on."""
@@ -65,6 +81,7 @@ def web_server(host: Host) -> Container:
     container = host.container(*PUBLISHED, command=HTTPD)
     local = "http://127.0.0.1:8080/bin/"
     wait_until(lambda: "404" in host.curl(local).output, 5, "the server has begun")
+    assert host.pull("ghcr.io/corp/app:1").refused, "the filter is on"
     return container
 
 
@@ -100,6 +117,7 @@ def test_containers_of_one_network_reach_each_other(host: Host, port: str) -> No
         what="one container reaches the other by name",
     )
     assert "200" in asking.curl(f"http://{serving.address}:{port}/tools").output
+    assert asking.curl(f"https://{GHCR.name}/v2/").refused, "the filter is on"
 
 
 def test_container_on_the_hosts_network_is_filtered(host: Host, internet: Internet) -> None:

@@ -1,4 +1,4 @@
-"""Every golden ruleset, in a real kernel: loaded, read back as the same values, changed in place."""
+"""Every golden ruleset in a real kernel: loaded, read back as the same values, changed in place."""
 
 from __future__ import annotations
 

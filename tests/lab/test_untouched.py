@@ -8,8 +8,13 @@ from tests.lab.internet import Internet
 from tests.lab.policies import HUB_ONLY
 
 
-def test_the_hosts_own_traffic_carries_no_mark(host: Host) -> None:
+def start_filter(host: Host) -> None:
     host.start_ramfw(HUB_ONLY)
+    assert host.pull("ghcr.io/corp/app:1").refused, "the filter is on"
+
+
+def test_the_hosts_own_traffic_carries_no_mark(host: Host) -> None:
+    start_filter(host)
     host.forget_flows()
 
     for url in (f"https://{GHCR.name}/v2/", f"https://{HUB.name}/v2/", f"http://{GHCR.v4}:5432/"):
@@ -20,7 +25,7 @@ def test_the_hosts_own_traffic_carries_no_mark(host: Host) -> None:
 
 
 def test_a_containers_database_carries_no_mark(host: Host) -> None:
-    host.start_ramfw(HUB_ONLY)
+    start_filter(host)
     container = host.container()
     host.forget_flows()
 
@@ -31,7 +36,7 @@ def test_a_containers_database_carries_no_mark(host: Host) -> None:
 
 
 def test_who_connects_to_the_host_is_not_marked(host: Host, internet: Internet) -> None:
-    host.start_ramfw(HUB_ONLY)
+    start_filter(host)
     published = ("--publish", "8080:80")
     host.container(*published, command=["httpd", "-f", "-p", "80", "-h", "/"])
     host.forget_flows()
@@ -43,7 +48,7 @@ def test_who_connects_to_the_host_is_not_marked(host: Host, internet: Internet) 
 
 def test_what_the_engine_opens_is_marked(host: Host) -> None:
     """The twin: marks are seen where they belong."""
-    host.start_ramfw(HUB_ONLY)
+    start_filter(host)
     host.forget_flows()
 
     assert host.curl(f"https://{HUB.name}/v2/", as_engine=True).ok
@@ -57,9 +62,9 @@ def test_no_table_of_others_is_changed(host: Host) -> None:
     """Docker's chains are as they were, before, during and after."""
     before = host.rules_of_others()
 
-    host.start_ramfw(HUB_ONLY)
+    start_filter(host)
     during = host.rules_of_others()
-    host.ramfw("unload")
+    assert host.ramfw("unload").ok
 
     assert "DOCKER" in before
     assert before == during == host.rules_of_others()

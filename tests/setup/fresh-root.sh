@@ -8,7 +8,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 suite=${1:?which Debian, bookworm or trixie}
 targets=("${@:2}")
 ((${#targets[@]})) || { echo "which targets of the Makefile?" >&2; exit 2; }
-mirror=${MIRROR:-http://deb.debian.org/debian}
 command -v debootstrap >/dev/null ||
     { echo "debootstrap is missing: run: apt-get install debootstrap" >&2; exit 1; }
 
@@ -26,7 +25,7 @@ trap remove EXIT
 trap 'exit 1' HUP INT TERM
 
 echo "fresh-root: making Debian $suite in $root"
-debootstrap --variant=minbase --include=make "$suite" "$root" "$mirror" >"$root.log" 2>&1 ||
+debootstrap --variant=minbase --include=make "$suite" "$root" ${MIRROR:+"$MIRROR"} >"$root.log" 2>&1 ||
     { tail -n 20 "$root.log" >&2; exit 1; }
 rm "$root.log"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -69,7 +70,17 @@ async def test_a_bad_policy_comes_with_its_problems(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    [b"", b"\n", b"{", b"[]\n", b'"x"\n', b"{}\n", b"\xff\xfe\n", b"[" * 60000 + b"\n", b"x" * 200000],
+    [
+        b"",
+        b"\n",
+        b"{",
+        b"[]\n",
+        b'"x"\n',
+        b"{}\n",
+        b"\xff\xfe\n",
+        b"[" * 60000 + b"\n",
+        b"x" * 200000,
+    ],
     ids=["nothing", "empty", "cut", "list", "text", "no-command", "not-utf8", "deep", "long"],
 )
 async def test_what_is_no_question_harms_nobody(tmp_path: Path, question: bytes) -> None:
@@ -116,12 +127,15 @@ def test_without_a_daemon_the_client_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="asks as another user")
-async def test_only_root_may_change(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.owner() == "root" and parent.name.startswith("pytest"):
-            parent.chmod(0o755)
-    async with serving(tmp_path) as path:
+async def test_only_root_may_change() -> None:
+    # pytest's own directories are for their user alone.
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # noqa: ASYNC240 - nobody waits
+        await _ask_as_root_and_as_nobody(Path(directory))
+
+
+async def _ask_as_root_and_as_nobody(directory: Path) -> None:
+    async with serving(directory) as path:
         assert await ask(path, "reload") == {"heard": {}}
         for command, word in (("reload", "error"), ("status", "result")):
             answer = await asyncio.to_thread(_as_nobody, path, command)
@@ -142,5 +156,4 @@ def _as_nobody(path: Path, command: str) -> dict[str, Any]:
     os.waitpid(pid, 0)
     os.close(write)
     with os.fdopen(read) as answered:
-        answer = json.load(answered)
-    return answer
+        return dict(json.load(answered))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from ramfw import doctor
 from ramfw.cli import main
 from ramfw.core.explain import explain, explain_policy
 from tests.unit.example_engine import DNS, NOW, POLICY, example, example_status
+from tests.unit.fake_checker import Willing
 from tests.unit.fake_daemon import fake_daemon
 
 PAGE = (Path(__file__).parents[2] / "docs/json.md").read_text()
@@ -108,7 +111,9 @@ def test_check_of_a_good_policy_and_of_a_bad_one(policy: str, tmp_path: Path) ->
 def test_reload_and_its_error(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with fake_daemon(path, reload={"result": {"in_force": True, "warnings": ["p:1: doubtful"]}}):
-        assert differences(run("reload", "--json", "--control", str(path)), EXAMPLES["reload"]) == []
+        assert (
+            differences(run("reload", "--json", "--control", str(path)), EXAMPLES["reload"]) == []
+        )
     path.unlink()
     problem = {"source": "p", "line": 1, "key": "", "message": "is bad", "hint": ""}
     with fake_daemon(path, reload={"error": "p:1: is bad", "problems": [problem]}):
@@ -123,7 +128,10 @@ def test_an_error_where_no_daemon_runs(tmp_path: Path) -> None:
     assert differences(real, EXAMPLES["error"]) == []
 
 
-def test_doctor(policy: str) -> None:
+def test_doctor(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No dry run in the machine's own network namespace: the real one is asked in test_doctor.py.
+    examine = partial(doctor.examine, open_checker=Willing)
+    monkeypatch.setattr(doctor, "examine", examine)
     real = run("doctor", "--json", "--policy", policy)
     assert real["findings"]
     assert differences(real, EXAMPLES["doctor"]) == []

@@ -1,0 +1,248 @@
+"""Each answer of `explain`: which entry permits it, or why none does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ramfw.core.catalog import shipped
+from ramfw.core.events import Resolved, ServerReply
+from ramfw.core.explain import explain, explain_policy
+from ramfw.core.policy import Policy
+from ramfw.core.policy_parser import parse
+from tests.unit.example_engine import DNS, NOW, Running, example
+
+
+def policy(text: str) -> Policy:
+    return parse(f"version = 1\n{text}", "", shipped())[0]
+
+
+def only(explanation: dict[str, Any]) -> dict[str, Any]:
+    (host,) = explanation["hosts"]
+    assert isinstance(host, dict)
+    return host
+
+
+HUB = policy('[[allow]]\nregistry = "docker.io"')
+NOTHING = policy("")
+
+
+@pytest.mark.parametrize(
+    "image", ["alpine", "library/alpine:3", "docker.io/alpine", "registry-1.docker.io/org/x"]
+)
+def test_an_image_of_docker_hub_needs_all_its_hosts(image: str) -> None:
+    found = explain_policy(HUB, image)
+    assert found["kind"] == "image"
+    assert found["registry"] == "docker.io"
+    assert found["permitted"]
+    assert found["hint"] == ""
+    roles = {host["host"]: host["role"] for host in found["hosts"]}
+    assert roles["registry-1.docker.io"] == "api"
+    assert roles["auth.docker.io"] == "auth"
+    assert roles["production.cloudfront.docker.com"] == "blobs"
+    assert all(host["entry"] == "docker.io" for host in found["hosts"])
+
+
+def test_what_is_on_a_cdn_and_what_is_off_the_vendors_list_is_said() -> None:
+    found = explain_policy(HUB, "alpine")
+    hosts = {host["host"]: host for host in found["hosts"]}
+    assert "off the vendor's list" in hosts["production.cloudflare.docker.com"]["needed"]
+    assert any("CloudFront" in note for note in found["notes"])
+
+
+def test_a_refused_image_names_the_lines_that_would_permit_it() -> None:
+    found = explain_policy(NOTHING, "alpine")
+    assert not found["permitted"]
+    reasons = {host["reason"] for host in found["hosts"]}
+    assert reasons == {"no [[allow]] names it: refused to engines and containers"}
+    assert explain_policy(policy(found["hint"]), "alpine")["permitted"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "ghcr.io/org/image", "ghcr.io", "nexus.corp.example", "nexus.corp.example:8443/x",
+        "192.0.2.10", "192.0.2.10:5000/x", "2001:db8::1", "localhost:5000/image", "127.0.0.1",
+    ],
+)  # fmt: skip
+def test_the_lines_that_are_named_permit_what_was_asked(query: str) -> None:
+    refused = explain_policy(NOTHING, query)
+    assert not refused["permitted"]
+    assert explain_policy(policy(refused["hint"]), query)["permitted"]
+
+
+def test_the_api_host_alone_is_not_enough_for_a_pull() -> None:
+    alone = policy('[[allow]]\nhost = "registry-1.docker.io"')
+    assert not explain_policy(alone, "alpine")["permitted"]
+    assert explain_policy(alone, "registry-1.docker.io")["permitted"]
+
+
+def test_the_layers_without_the_api_are_not_enough_either() -> None:
+    alone = policy('[[allow]]\nhost = "pkg-containers.githubusercontent.com"')
+    assert not explain_policy(alone, "ghcr.io/org/image")["permitted"]
+
+
+def test_one_host_of_the_layers_is_enough_and_the_others_are_named() -> None:
+    some = policy(
+        '[[allow]]\nhost = "registry-1.docker.io"\n[[allow]]\nhost = "auth.docker.io"\n'
+        '[[allow]]\nhost = "production.cloudfront.docker.com"'
+    )
+    found = explain_policy(some, "alpine")
+    assert found["permitted"]
+    assert any("production.cloudflare.docker.com" in note for note in found["notes"])
+
+
+def test_another_port_than_the_policys() -> None:
+    nexus = policy('[[allow]]\nhost = "nexus.corp.example"\nports = [8443]')
+    image = only(explain_policy(nexus, "nexus.corp.example/x"))
+    assert not image["permitted"]
+    assert image["port"] == 443
+    assert image["reason"].startswith("the policy permits it on port 8443, not on 443: refused")
+    host = only(explain_policy(nexus, "nexus.corp.example"))
+    assert (host["port"], host["permitted"]) == (8443, True)
+
+
+def test_a_name_without_a_dot_is_the_policys_host_or_else_an_image() -> None:
+    nexus = policy('[[allow]]\nhost = "nexus"\nports = [5000]')
+    assert explain_policy(nexus, "nexus:5000")["kind"] == "host"
+    assert explain_policy(nexus, "nexus")["permitted"]
+    assert explain_policy(NOTHING, "nexus:5000")["kind"] == "image"
+
+
+def test_a_wildcard_opens_nothing_yet() -> None:
+    wild = policy('[[allow]]\nhost = "*.corp.example"')
+    found = only(explain_policy(wild, "nexus.corp.example"))
+    assert not found["permitted"]
+    assert found["reason"].startswith("`*.corp.example` covers it, but a wildcard opens nothing")
+
+
+def test_an_entry_for_engines_only() -> None:
+    some = policy('[[allow]]\nhost = "nexus.corp.example"\nscopes = ["engines"]')
+    found = only(explain_policy(some, "nexus.corp.example"))
+    assert found["permitted"]
+    assert found["scopes"] == ["engines"]
+    assert found["reason"] == "permitted by `nexus.corp.example` for engines; refused to containers"
+
+
+def test_an_entry_that_counts_only_for_a_scope_that_is_off_permits_nothing() -> None:
+    some = policy('[[allow]]\nhost = "nexus.corp.example"\nscopes = ["host"]')
+    found = only(explain_policy(some, "nexus.corp.example"))
+    assert not found["permitted"]
+    assert "counts only for host, which is off" in found["reason"]
+
+
+def test_containers_are_judged_on_registry_ports_only() -> None:
+    found = only(explain_policy(NOTHING, "db.corp.example:5432"))
+    assert found["reason"] == "no [[allow]] names it: refused to engines"
+    off = policy('[scopes.engines]\nmode = "off"')
+    found = only(explain_policy(off, "db.corp.example:5432"))
+    assert found["reason"] == "no [[allow]] names it: no scope judges it, and it passes"
+
+
+def test_containers_reach_this_machine_itself_unjudged() -> None:
+    reason = only(explain_policy(NOTHING, "127.0.0.1:5000"))["reason"]
+    assert reason.endswith(": refused to engines")
+
+
+def test_an_answer_with_no_usable_address_is_not_called_a_failure() -> None:
+    running = Running()
+    reply = ServerReply(DNS, "ok, AAAA timeout")
+    running.tell(Resolved("gone.corp.example", (), (reply,)))
+    reason = only(explain(running.engine, "gone.corp.example", NOW))["reason"]
+    assert "no server gave an address that may be used" in reason
+
+
+def test_audit_mode_says_that_it_passes() -> None:
+    found = explain_policy(policy('[enforcement]\nmode = "audit"'), "ghcr.io/x")
+    reason = "audit mode lets it pass, and counts it for engines and containers"
+    assert all(reason in host["reason"] for host in found["hosts"])
+    assert any("audit mode" in note for note in found["notes"])
+
+
+def test_a_permitted_proxy_is_named_as_the_other_way() -> None:
+    proxy = policy('[[allow]]\nproxy = "proxy.corp.example"')
+    notes = explain_policy(proxy, "ghcr.io")["notes"]
+    assert any("proxy.corp.example:3128" in note for note in notes)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "224.0.0.1", "fe80::1"])
+def test_what_can_never_be_permitted_has_no_lines_for_it(address: str) -> None:
+    found = explain_policy(NOTHING, address)
+    assert not found["permitted"]
+    assert found["hint"] == ""
+    assert "no name opens" in only(found)["reason"]
+
+
+def test_this_machine_itself_is_known_without_dns() -> None:
+    local = policy('[[allow]]\naddress = "127.0.0.1"\nports = [5000]')
+    found = explain_policy(local, "localhost:5000/image")
+    assert found["permitted"]
+    verdicts = {host["host"]: host["permitted"] for host in found["hosts"]}
+    assert verdicts == {"127.0.0.1": True, "::1": False}
+
+
+def test_without_the_daemon_it_says_what_that_means() -> None:
+    found = explain_policy(HUB, "alpine")
+    assert not found["daemon_running"]
+    assert "nothing new is permitted" in found["notes"][0]
+    assert all(host["addresses"] == [] for host in found["hosts"])
+
+
+def test_the_engine_tells_what_a_name_resolves_to() -> None:
+    found = explain(example().engine, "ghcr.io/org/image", NOW + 1)
+    host = found["hosts"][0]
+    assert found["daemon_running"]
+    assert [a["address"] for a in host["addresses"]] == [
+        "203.0.113.1", "203.0.113.2", "203.0.113.3", "2001:db8::1",
+    ]  # fmt: skip
+    assert host["addresses"][0]["expires_in"] == 329.0
+    assert host["addresses"][0]["server"] == DNS
+
+
+def test_a_permitted_name_that_did_not_resolve_says_who_failed() -> None:
+    running = example()
+    reason = only(explain(running.engine, "gone.corp.example", NOW))["reason"]
+    assert f"no address now ({DNS}: timeout)" in reason
+    fresh = Running()
+    reason = only(explain(fresh.engine, "gone.corp.example", NOW))["reason"]
+    assert "not known yet" in reason
+
+
+def test_an_address_is_explained_by_the_name_that_it_belongs_to() -> None:
+    engine = example().engine
+    found = explain(engine, "203.0.113.9", NOW)
+    host = only(found)
+    assert found["permitted"]
+    assert host["host"] == "pkg-containers.githubusercontent.com"
+    assert host["entry"] == "ghcr.io"
+    assert [a["address"] for a in host["addresses"]] == ["203.0.113.9"]
+    assert not explain(engine, "203.0.113.9:5000", NOW)["permitted"]
+    stranger = only(explain(engine, "203.0.113.77", NOW))
+    assert "no permitted name has it" in stranger["reason"]
+
+
+def test_an_address_of_a_range_of_the_policy() -> None:
+    host = only(explain(example().engine, "198.51.100.7", NOW))
+    assert (host["host"], host["port"], host["protocol"]) == ("198.51.100.0/24", 514, "udp")
+    assert host["scopes"] == ["engines"]
+    assert host["addresses"] == [{"address": "198.51.100.7", "expires_in": None, "server": ""}]
+
+
+def test_a_trusted_dns_server_is_open_to_everyone() -> None:
+    found = explain(example().engine, DNS, NOW)
+    assert {(h["port"], h["protocol"], h["permitted"]) for h in found["hosts"]} == {
+        (53, "tcp", True),
+        (53, "udp", True),
+    }
+
+
+def test_rules_that_are_not_in_force_are_said() -> None:
+    running = example()
+    running.engine.health.verified_at = None
+    assert any("not in force" in note for note in explain(running.engine, "alpine", NOW)["notes"])
+
+
+def test_what_is_no_name_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="URL"):
+        explain(example().engine, "https://ghcr.io", NOW)
