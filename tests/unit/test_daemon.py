@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -32,6 +33,7 @@ from ramfw.core.events import (
     LinksChanged,
     Resolved,
     ServerReply,
+    TableRead,
 )
 from ramfw.core.ruleset import ACCEPT, Chain
 from ramfw.core.tablestate import TableState
@@ -78,8 +80,12 @@ class Kernel(FakeKernel):
         super().__init__(time.monotonic)
         self.unreadable = 0
         self.on_delete: Callable[[], object] = int
+        self.free, self.busy = threading.Event(), threading.Event()
+        self.free.set()
 
     def run(self, transaction: Transaction) -> None:
+        self.busy.set()
+        assert self.free.wait(PATIENCE)
         super().run(transaction)
         if transaction == (DeleteTable(),):
             self.on_delete()
@@ -234,6 +240,21 @@ async def test_a_reload_puts_the_new_policy_in_force(machine: Machine) -> None:
         machine.service_manager.recv(100)
 
 
+async def test_a_reload_is_answered_when_it_is_done_and_others_meanwhile(machine: Machine) -> None:
+    async with running(machine):
+        await settled(machine)
+        machine.write(GHCR)
+        machine.kernel.free.clear()
+        machine.kernel.busy.clear()
+        reload = asyncio.get_running_loop().create_task(machine.ask("reload"))
+        assert await asyncio.to_thread(machine.kernel.busy.wait, PATIENCE)
+        told = await machine.ask("explain", query=GHCR)
+        assert not reload.done()
+        assert "not in force" in " ".join(told["notes"])
+        machine.kernel.free.set()
+        assert (await reload)["in_force"]
+
+
 async def test_a_bad_policy_changes_nothing_and_status_shows_it_until_it_is_mended(
     machine: Machine,
 ) -> None:
@@ -293,7 +314,7 @@ async def test_a_hangup_reloads_and_a_bad_policy_does_not_end_the_daemon(machine
 async def until(machine: Machine, seen: Callable[[dict[str, Any]], bool]) -> None:
     """Ask for the status until it is as wanted."""
     async with asyncio.timeout(PATIENCE):
-        while not seen(await settled(machine)):
+        while not seen(await machine.ask("wait", seconds=PATIENCE)):
             pass
 
 
@@ -313,10 +334,15 @@ async def test_what_happens_during_an_unload_does_not_bring_the_table_back(
     loop = asyncio.get_running_loop()
     policy, _ = policyfile.read(machine.policy)
     unloaded = daemon.Daemon(machine.policy, machine.control)
-    changed = LinksChanged(frozenset({"docker0"}), frozenset({"br-lan"}), frozenset())
-    machine.kernel.on_delete = lambda: loop.call_soon_threadsafe(
-        unloaded._events.put_nowait, changed
-    )
+
+    async def hear_that_it_is_gone() -> None:
+        handled = unloaded._handled
+        unloaded._events.put_nowait(TableRead(None))
+        await handled.wait()
+
+    machine.kernel.on_delete = lambda: asyncio.run_coroutine_threadsafe(
+        hear_that_it_is_gone(), loop
+    ).result(PATIENCE)
     task = loop.create_task(unloaded.run(policy))
     assert await machine.heard() == "READY=1"
     await settled(machine)
@@ -324,7 +350,7 @@ async def test_what_happens_during_an_unload_does_not_bring_the_table_back(
     async with asyncio.timeout(PATIENCE):
         await task
     unloaded._kernel_thread.shutdown(wait=True)
-    assert unloaded._engine.facts.links == changed, "it was heard of"
+    assert unloaded._engine.believed.ruleset is None, "it was heard of"
     assert machine.kernel.read(with_grants=False) is None
 
 
