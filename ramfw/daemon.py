@@ -14,7 +14,9 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,9 +26,10 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, policyfile
 from ramfw.control_server import Arguments, ControlServer
-from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
+    AnswersHeld,
     CgroupsChanged,
     Committed,
     Event,
@@ -36,20 +39,25 @@ from ramfw.core.events import (
     ServersChanged,
     TableRead,
     Tick,
+    WatchChanged,
 )
 from ramfw.core.explain import explain
 from ramfw.core.policy import Policy
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
 from ramfw.notify import notify
 from ramfw.observe import resolvconf
 from ramfw.observe.cgroups import CgroupWatch, find_v2_root
 from ramfw.observe.conntrack import held_ids
+from ramfw.observe.dnswatch import DnsWatch
 from ramfw.observe.links import LinkWatch
 from ramfw.observe.resolver import Resolver
+from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
 from ramfw.program.nft import Nft
+from ramfw.watchdog import BEAT, Watchdog
 
 log = logging.getLogger("ramfw")
 T = TypeVar("T")
@@ -74,7 +82,7 @@ def run(policy: Path, control: Path) -> int:
     """
     _log_to_stderr()
     loaded, warnings = policyfile.read(policy)
-    daemon = Daemon(policy, control)
+    daemon = Daemon(policy, control, Watchdog())
     for warning in warnings:
         log.warning("%s", warning)
     asyncio.run(daemon.run(loaded))
@@ -103,8 +111,9 @@ class _JournalFormatter(logging.Formatter):
 class Daemon:
     """One engine, one kernel table, one control socket."""
 
-    def __init__(self, policy_path: Path, control_path: Path) -> None:
+    def __init__(self, policy_path: Path, control_path: Path, watchdog: Watchdog) -> None:
         """Raises MissingError where libnftables is not there."""
+        self._watchdog = watchdog
         self._policy_path = policy_path
         self._control_path = control_path
         self._engine = Engine(random.random)
@@ -121,6 +130,9 @@ class Daemon:
         # libnftables' contexts are made and used in this one thread only.
         self._kernel_thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
         self._kernel: Kernel = self._kernel_thread.submit(Nft).result()
+        self._kernel_lock = threading.Lock()
+        self._batches = Batches()
+        self._dns: DnsWatch | None = None
 
     async def run(self, policy: Policy) -> None:
         """Until `stop`; see the module's `run`."""
@@ -136,11 +148,19 @@ class Daemon:
             for task in self._running:
                 task.cancel()
 
+    async def _show_life(self) -> None:
+        while True:
+            self._watchdog.beat()
+            notify("WATCHDOG=1")
+            await asyncio.sleep(BEAT)
+
     async def _main_loop(self, policy: Policy) -> None:
+        self._start(self._show_life())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._handle(await self._open_dns_watch())
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
         self._handle(TableRead(state))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
@@ -172,8 +192,11 @@ class Daemon:
     def _handle(self, event: Event) -> None:
         if isinstance(event, ServersChanged):
             self._resolver.set_servers(event.servers)
-        for command in self._engine.handle(event, time.monotonic()):
-            self._carry_out(command)
+        events = deque([event])
+        while events:
+            for command in self._engine.handle(events.popleft(), time.monotonic()):
+                if (completion := self._carry_out(command)) is not None:
+                    events.append(completion)
         self._handled.set()
         self._handled = asyncio.Event()
         if self._engine.in_force and not self._was_ready:
@@ -181,12 +204,18 @@ class Daemon:
             log.info("the policy is in force: %s", self._policy_path)
             notify("READY=1")
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command) -> Event | None:
+        """Do it, or begin to; what came of it where that is known at once."""
         match command:
             case Program() | ReadTable() if self._unloading:
                 pass
             case Program():
+                if (completion := self._program_at_once(command)) is not None:
+                    return completion
                 self._start(self._program(command))
+            case Release(handles):
+                if self._dns is not None:
+                    self._dns.release(handles)
             case ReadTable():
                 self._start(self._read_table(command))
             case Resolve(name):
@@ -195,6 +224,23 @@ class Daemon:
                 self._watch(command)
             case Note(level, message):
                 log.log(LOG_LEVELS[level], "%s", message)
+        return None
+
+    def _program_at_once(self, command: Program) -> Event | None:
+        """Commit a transaction of grants here and now, for somebody waits for them.
+
+        Not while libnftables is at work: its batches and ours would void each other (ERESTART).
+        """
+        grants = only_grants(command.transaction)
+        if not grants or not self._kernel_lock.acquire(blocking=False):
+            return None
+        try:
+            self._batches.grant(grants)
+        except KernelError as error:
+            return Rejected(str(error))
+        finally:
+            self._kernel_lock.release()
+        return Committed()
 
     async def _program(self, command: Program) -> None:
         try:
@@ -221,7 +267,30 @@ class Daemon:
         self._events.put_nowait(await self._resolver.resolve(name, self._events.put_nowait))
 
     async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, work)
+        def locked() -> T:
+            with self._kernel_lock:
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, locked)
+
+    # -- the DNS watch -------------------------------------------------------------------------
+
+    async def _open_dns_watch(self) -> WatchChanged:
+        """Listen in the best way that the kernel has, before any rule shows an answer."""
+        form, problem = await self._in_kernel_thread(self._kernel.watch_form)
+        if form is WatchForm.NONE:
+            return WatchChanged(form, problem)
+        try:
+            self._dns = DnsWatch(form, self._engine.permits)
+        except ObserveError as error:
+            return WatchChanged(WatchForm.NONE, str(error))
+        for listener in self._dns.sockets:
+            asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
+        return WatchChanged(form, problem)
+
+    def _read_dns_watch(self) -> None:
+        if self._dns is not None and (held := self._dns.read(time.monotonic())):
+            self._handle(AnswersHeld(held))
 
     # -- observers -----------------------------------------------------------------------------
 
@@ -249,7 +318,7 @@ class Daemon:
         if wanted.servers is not None:
             yield ServersChanged(tuple(ip_address(server) for server in wanted.servers))
             return
-        async for event in resolvconf.watch():
+        async for event in resolvconf.follow():
             yield event
 
     @staticmethod

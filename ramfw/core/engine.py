@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
-from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.addresses import special_use
+from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
 from ramfw.core.events import (
+    AnswersHeld,
     CgroupsChanged,
     Committed,
     Event,
@@ -29,6 +31,7 @@ from ramfw.core.events import (
     ServersChanged,
     TableRead,
     Tick,
+    WatchChanged,
 )
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions, Wanted
 from ramfw.core.leases import Leases
@@ -40,12 +43,16 @@ from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
 from ramfw.core.ruleset import CgroupElement, Ruleset
 from ramfw.core.tablestate import FOREIGN, TableState
 from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey, Operation, Transaction
+from ramfw.core.watch_rules import WatchForm
 
 MOST_GRANTS_A_TRANSACTION = 4096
 """Bounds how long one transaction holds the kernel's nftables lock."""
 LONGEST_BACKOFF = 30.0
-WORTH_RENEWING = 1.0
-"""Seconds of life that a renewal must add to be sent."""
+WORTH_RENEWING = 20.0
+"""Seconds of life that a renewal must add to be sent: less than a lease's grace, so that what is
+left outlives the TTL of the answer that was not worth one."""
+MOST_LEARNED_NAMES = 20_000
+"""Names with leases, beyond which no name that only a wildcard permits is learned."""
 NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
 SWEEP_EVERY = 60.0
 """Seconds between clearings of grants that the kernel has let expire."""
@@ -69,6 +76,7 @@ class Pending:
     changes: dict[GrantKey, Wanted | None]
     changes_rules: bool
     replaces: bool
+    releases: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -78,6 +86,7 @@ class Facts:
     links: LinksChanged | None = None
     cgroups: CgroupsChanged | None = None
     servers: ServersChanged | None = None
+    watch: WatchChanged | None = None
 
 
 @dataclass(slots=True)
@@ -89,6 +98,8 @@ class Health:
     rejections: int = 0
     mismatches: int = 0
     policy_problems: tuple[str, ...] = ()
+    answers_learned: int = 0
+    answers_beyond_bound: int = 0
 
 
 class Engine:
@@ -113,6 +124,7 @@ class Engine:
         self._failures = 0
         self._static_due: float | None = None
         self._sweep_due = 0.0
+        self._waiting: list[int] = []
 
     # -- the one way in ------------------------------------------------------------------------
 
@@ -123,6 +135,9 @@ class Engine:
         commands += (Resolve(name) for name in self._due_names(now))
         if (program := self._next_transaction(now)) is not None:
             commands.append(program)
+        elif self._waiting and (self._pending is None or self._failures):
+            commands.append(Release(tuple(self._waiting)))
+            self._waiting.clear()
         return commands
 
     def deadline(self) -> float | None:
@@ -131,6 +146,10 @@ class Engine:
         if self.facts.servers is not None:
             times.append(self.names.next_due())
         return min((time for time in times if time is not None), default=None)
+
+    def permits(self, name: str) -> bool:
+        """Whether an answer for this name could open anything."""
+        return bool(self.permissions.of_name(name))
 
     @property
     def in_force(self) -> bool:
@@ -158,6 +177,13 @@ class Engine:
                 yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
             case Resolved():
                 self._resolved(event, now)
+            case AnswersHeld():
+                self._answers_held(event, now)
+            case WatchChanged(form, problem):
+                self.facts.watch, self._desired = event, None
+                yield Note(
+                    "warning" if problem else "info", f"DNS watch: {form} {problem}".rstrip()
+                )
             case ServersChanged():
                 yield from self._servers_changed(event, now)
             case LinksChanged():
@@ -195,7 +221,10 @@ class Engine:
 
     def _servers_changed(self, event: ServersChanged, now: float) -> Iterable[Command]:
         before, self.facts.servers = self.facts.servers, event
-        if before is not None and before.servers == event.servers:
+        if before is not None and (before.servers, before.upstream) == (
+            event.servers,
+            event.upstream,
+        ):
             return
         self._permissions_changed(now)
         self.names.ask_all(now)
@@ -203,7 +232,8 @@ class Engine:
         yield Note("info", f"trusted DNS servers: {servers}")
 
     def _permissions_changed(self, now: float) -> None:
-        servers = self.facts.servers.servers if self.facts.servers else ()
+        known = self.facts.servers
+        servers = known.trusted if known else ()
         self.permissions = Permissions(self.policy, self.numbering.entries, servers)
         self._static_due = now
         self._desired = None
@@ -231,6 +261,22 @@ class Engine:
         else:
             changed = set()
         self._dirty |= {ip_network(address) for address in changed}
+
+    def _answers_held(self, event: AnswersHeld, now: float) -> None:
+        """Learn from answers for permitted names; each waits until what it opens is committed."""
+        for held in event.answers:
+            if held.handle:
+                self._waiting.append(held.handle)
+            if not self.permissions.of_name(held.name):
+                continue
+            known = self.permissions.is_exact(held.name) or self.leases.of_name(held.name)
+            if not known and len(self.leases) >= MOST_LEARNED_NAMES:
+                self.health.answers_beyond_bound += 1
+                continue
+            usable = [answer for answer in held.answers if special_use(answer.address) is None]
+            changed = self.leases.learn(held.name, usable, now)
+            self._dirty |= {ip_network(address) for address in changed}
+            self.health.answers_learned += 1
 
     def _housekeeping(self, now: float) -> None:
         for address in self.leases.expire(now):
@@ -317,12 +363,16 @@ class Engine:
             self.believed.grants[key] = wanted
             if self._revoked(key, wanted):
                 self._stale.add(key)
+        if pending.releases:
+            yield Release(pending.releases)
         if pending.changes_rules:
             self._reading = True
             yield ReadTable(with_grants=False)
 
     def _rejected(self, reason: str, now: float) -> Iterable[Command]:
-        self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None and pending.releases:
+            yield Release(pending.releases)
         self.health.last_rejection = reason
         self.health.rejections += 1
         yield Note("err", f"the kernel refused a change, nothing of it took effect: {reason}")
@@ -343,6 +393,8 @@ class Engine:
             return None
         if facts.links is None or facts.cgroups is None or facts.servers is None:
             return None
+        if facts.watch is None:
+            return None
         if self._desired is None:
             self._desired = self._compile(self.policy, facts.links)
         if self._desired is self.believed.made_from:
@@ -358,7 +410,10 @@ class Engine:
             return None
         if first or last:
             self.health.verified_at = None
-        self._pending = Pending(self._desired, changes, bool(first or last), replaces)
+        self._pending = Pending(
+            self._desired, changes, bool(first or last), replaces, tuple(self._waiting)
+        )
+        self._waiting.clear()
         return Program((*first, *operations, *last))
 
     def _cgroups(self) -> dict[ScopeName, frozenset[CgroupElement]]:
@@ -370,7 +425,14 @@ class Engine:
         return {scope: frozenset(elements) for scope, elements in found.items()}
 
     def _compile(self, policy: Policy, links: LinksChanged) -> Ruleset:
-        machine = Machine(links.uplinks, self._cgroups())
+        servers, watch = self.facts.servers, self.facts.watch
+        trusted = servers.trusted if servers else ()
+        machine = Machine(
+            links.uplinks,
+            self._cgroups(),
+            frozenset(trusted),
+            watch.form if watch else WatchForm.NONE,
+        )
         retired: list[NumberedEntry] = [entry for entry, _ in self.numbering.retired.values()]
         return compile_ruleset(policy, machine, self.numbering.numbered.values(), retired)
 

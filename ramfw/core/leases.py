@@ -122,6 +122,10 @@ class Leases:
         """All names that hold a lease."""
         return tuple(self._by_name)
 
+    def __len__(self) -> int:
+        """How many names hold a lease."""
+        return len(self._by_name)
+
     def addresses(self) -> tuple[Address, ...]:
         """All addresses on which there is a lease."""
         return tuple(self._by_address)

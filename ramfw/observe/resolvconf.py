@@ -11,6 +11,7 @@ import errno
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from ramfw.core.events import Address, ServersChanged
 from ramfw.observe.inotify import burst, explain, watcher
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+
+STUB_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
+STUBS = frozenset({ip_address("127.0.0.53"), ip_address("127.0.0.54")})
+"""systemd-resolved's listeners, systemd-resolved.service(8)."""
 
 _MAXNS = 3  # resolv.conf(5)
 _MAX_SIZE = 1 << 16
@@ -78,6 +83,37 @@ def read(path: Path = RESOLV_CONF) -> ServersChanged:
     parsed = parse(text)
     problem = f"{path}: {parsed.problem}" if parsed.problem else ""
     return ServersChanged(parsed.servers, problem)
+
+
+async def follow(
+    path: Path = RESOLV_CONF, stub: Path = STUB_UPSTREAM
+) -> AsyncGenerator[ServersChanged, None]:
+    """As `watch`, and where systemd-resolved's stub is the server, with the servers behind it.
+
+    Docker gives those to containers, for which the stub's loopback address leads nowhere.
+    """
+    latest: dict[Path, ServersChanged] = {}
+    changes: asyncio.Queue[tuple[Path, ServersChanged]] = asyncio.Queue()
+
+    async def pass_on(which: Path) -> None:
+        async for change in watch(which):
+            changes.put_nowait((which, change))
+
+    last: ServersChanged | None = None
+    async with asyncio.TaskGroup() as group:
+        for which in (path, stub):
+            group.create_task(pass_on(which))
+        while True:
+            which, change = await changes.get()
+            latest[which] = change
+            if len(latest) < 2:  # noqa: PLR2004 - both
+                continue
+            now = latest[path]
+            if STUBS & set(now.servers):
+                now = replace(now, upstream=latest[stub].servers)
+            if now != last:
+                last = now
+                yield now
 
 
 async def watch(path: Path = RESOLV_CONF) -> AsyncGenerator[ServersChanged, None]:

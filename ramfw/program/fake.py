@@ -35,6 +35,7 @@ from ramfw.core.transaction import (
     Operation,
     Transaction,
 )
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 
 T = TypeVar("T")
@@ -81,6 +82,10 @@ class FakeKernel:
             tuple(table.chains.values()), tuple(table.sets.values()), frozenset(table.counters)
         )
         return TableState(ruleset.as_read(), self._live_grants() if with_grants else None)
+
+    def watch_form(self) -> tuple[WatchForm, str]:
+        """See `Kernel.watch_form`: this one shows nothing."""
+        return WatchForm.NONE, "a kernel for tests shows no answers"
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""

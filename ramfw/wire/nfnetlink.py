@@ -1,23 +1,42 @@
-"""Codec of nfnetlink messages: a conntrack dump request, and what the kernel answers.
+"""Codec of nfnetlink's conntrack messages: a dump request, and what the kernel answers.
 
 Pure: bytes in, values out, no socket. Bytes that break the rules raise ValueError and nothing
 else, and every walk ends. Positions instead of slices, since a conntrack dump is megabytes.
-Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nfnetlink_conntrack.h.
+Formats: linux/netfilter/nfnetlink.h, linux/netfilter/nfnetlink_conntrack.h.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+from ramfw.wire.netlink import (
+    ATTRIBUTE,
+    NFGEN,
+    NLA_TYPE_MASK,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    U32,
+    Message,
+    align,
+    error_number,
+    message,
+    messages,
+)
 
-NLMSG_NOOP = 1
-NLMSG_ERROR = 2
-NLMSG_DONE = 3
-
-NLM_F_REQUEST = 0x001
-NLM_F_DUMP_INTR = 0x010
-NLM_F_DUMP = 0x300
+__all__ = [
+    "CTA_MARK",
+    "NLMSG_DONE",
+    "NLMSG_ERROR",
+    "NLM_F_DUMP",
+    "NLM_F_DUMP_INTR",
+    "NLM_F_REQUEST",
+    "conntrack_dump_request",
+    "error_number",
+    "flow_mark",
+    "is_flow",
+    "messages",
+]
 
 CTA_MARK = 8
 
@@ -25,48 +44,10 @@ _SUBSYS_CTNETLINK = 1
 _CT_NEW = _SUBSYS_CTNETLINK << 8
 _CT_GET = _SUBSYS_CTNETLINK << 8 | 1
 
-# Bits of an attribute's type that say how its value is packed (nested, network byte order).
-_ATTRIBUTE_TYPE = 0x3FFF
-
-_HEADER = struct.Struct("=IHHII")
-_NFGEN = struct.Struct("!BBH")
-_ATTRIBUTE = struct.Struct("=HH")
-_U32 = struct.Struct("!I")
-_ERRNO = struct.Struct("=i")
-
-
-class Message(NamedTuple):
-    """One netlink message; its payload is buffer[start:end]."""
-
-    kind: int
-    flags: int
-    sequence: int
-    start: int
-    end: int
-
 
 def conntrack_dump_request(sequence: int) -> bytes:
     """The request for all flows of this network namespace, IPv4 and IPv6."""
-    payload = _NFGEN.pack(0, 0, 0)
-    flags = NLM_F_REQUEST | NLM_F_DUMP
-    return _HEADER.pack(_HEADER.size + len(payload), _CT_GET, flags, sequence, 0) + payload
-
-
-def messages(buffer: bytes) -> Iterator[Message]:
-    """The messages of one datagram, in order.
-
-    Raises ValueError at a header that is cut short or whose length leaves the buffer.
-    """
-    position, size = 0, len(buffer)
-    while position < size:
-        if size - position < _HEADER.size:
-            raise ValueError(f"netlink header cut short at byte {position}")
-        length, kind, flags, sequence, _port = _HEADER.unpack_from(buffer, position)
-        end = position + length
-        if length < _HEADER.size or end > size:
-            raise ValueError(f"netlink message of {length} bytes at byte {position} of {size}")
-        yield Message(kind, flags, sequence, position + _HEADER.size, end)
-        position += _align(length)
+    return message(_CT_GET, NLM_F_REQUEST | NLM_F_DUMP, sequence, NFGEN.pack(0, 0, 0))
 
 
 def is_flow(message: Message) -> bool:
@@ -79,31 +60,17 @@ def flow_mark(buffer: bytes, message: Message) -> int:
 
     Raises ValueError where the message is malformed up to its mark.
     """
-    position, end = message.start + _NFGEN.size, message.end
-    unpack = _ATTRIBUTE.unpack_from
+    position, end = message.start + NFGEN.size, message.end
+    unpack = ATTRIBUTE.unpack_from
     while position < end:
-        if end - position < _ATTRIBUTE.size:
+        if end - position < ATTRIBUTE.size:
             raise ValueError(f"netlink attribute cut short at byte {position}")
         length, kind = unpack(buffer, position)
-        if length < _ATTRIBUTE.size or position + length > end:
+        if length < ATTRIBUTE.size or position + length > end:
             raise ValueError(f"netlink attribute of {length} bytes at byte {position}")
-        if kind & _ATTRIBUTE_TYPE == CTA_MARK:
-            if length != _ATTRIBUTE.size + _U32.size:
+        if kind & NLA_TYPE_MASK == CTA_MARK:
+            if length != ATTRIBUTE.size + U32.size:
                 raise ValueError("a ct mark that is not 4 bytes long")
-            return int(_U32.unpack_from(buffer, position + _ATTRIBUTE.size)[0])
-        position += _align(length)
+            return int(U32.unpack_from(buffer, position + ATTRIBUTE.size)[0])
+        position += align(length)
     return 0
-
-
-def error_number(buffer: bytes, message: Message) -> int:
-    """The errno in an NLMSG_ERROR or NLMSG_DONE message, positive; 0 is success.
-
-    Raises ValueError where the message has none.
-    """
-    if message.end - message.start < _ERRNO.size:
-        raise ValueError("a netlink error message without an errno")
-    return -int(_ERRNO.unpack_from(buffer, message.start)[0])
-
-
-def _align(length: int) -> int:
-    return (length + 3) & ~3

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from itertools import permutations
 
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import Ruleset
 from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, GrantKey, Transaction
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.nft import Nft
-from tests.golden.cases import CASES, Case
+from tests.golden.cases import CASES, MACHINE, Case
 
 ADDRESSES = {
     "4": ("192.0.2.10", "198.51.100.0/25"),
@@ -82,6 +83,12 @@ def main() -> int:
     trip = RoundTrip()
     if trip.nft.read(with_grants=True) is not None:
         trip.wrong.append("a table where there is none")
+    for form in (WatchForm.NONE, WatchForm.XT):
+        for case in CASES:
+            ruleset = case.compile(replace(MACHINE, watch=form))
+            first, last = diff(ruleset, None)
+            trip.load(f"{case.name}, {form}", (*first, *last), ruleset)
+            trip.clear()
     for case in CASES:
         trip.load(case.name, case.transaction, case.ruleset)
         trip.grants(case)

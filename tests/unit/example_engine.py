@@ -20,11 +20,13 @@ from ramfw.core.events import (
     ServerReply,
     ServersChanged,
     TableRead,
+    WatchChanged,
 )
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
+from ramfw.core.watch_rules import WatchForm
 from ramfw.program.fake import FakeKernel
 
 POLICY = """
@@ -70,6 +72,7 @@ class Running:
         self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset({"mv0"})))
         docker = Cgroup("system.slice/docker.service", ScopeName.ENGINES)
         self.tell(CgroupsChanged(frozenset({(docker, 42)})))
+        self.tell(WatchChanged(WatchForm.NATIVE))
         self.tell(ServersChanged((ip_address(DNS),)))
 
     def tell(self, event: Event, now: float = NOW) -> None:

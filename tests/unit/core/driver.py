@@ -26,9 +26,11 @@ from ramfw.core.events import (
     ServersChanged,
     TableRead,
     Tick,
+    WatchChanged,
 )
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.transaction import GrantKey
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.fake import FakeKernel
 
@@ -54,6 +56,7 @@ class Driver:
         self.tell(PolicyLoaded(policy, frozenset(held)))
         self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset()))
         self.tell(CgroupsChanged(frozenset()))
+        self.tell(WatchChanged(WatchForm.COPY))
         self.tell(ServersChanged((ip_address(SERVER),)))
 
     def restart(self, policy: Policy, held: Iterable[int] = ()) -> None:

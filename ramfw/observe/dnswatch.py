@@ -1,0 +1,280 @@
+"""Reads DNS answers that the kernel holds, and lets go at once of all that open nothing.
+
+The kernel shows answers of trusted servers to scoped sockets and containers in a queue, and copies
+their questions beforehand (`core.watch_rules`). Here an answer is matched with its question and
+its addresses are read; which of them open something is decided elsewhere.
+
+The queue is read before the questions: a question is always copied before its answer can come, so
+then every answer that was read has its question among those read after it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from ramfw.core.events import Answer, HeldAnswer
+from ramfw.core.questions import Asked, Questions
+from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
+from ramfw.errors import ObserveError
+from ramfw.wire import nflog, nfqueue, packet
+from ramfw.wire.dns_message import MalformedError, Question, answers, question
+from ramfw.wire.dns_service import neutralize
+from ramfw.wire.dns_stream import Reassembler
+from ramfw.wire.netlink import errors
+
+_NETLINK_NETFILTER = 12
+_NETLINK_NO_ENOBUFS = 5
+_SOL_NETLINK = 270
+_SO_RCVBUFFORCE = 33
+_RECEIVE = 16 << 20  # bytes of answers and questions that may wait for the daemon
+_DATAGRAM = 1 << 17
+_MOST_WAITING = 16_384
+_MOST_STREAMS = 1_024
+_A_READING = 512  # answers; then the loop sees to other things
+
+
+@dataclass(slots=True)
+class Tally:
+    """What passed, for `status`."""
+
+    answers: int = 0
+    malformed: int = 0
+    unasked: int = 0
+    changed: int = 0
+    questions_lost: int = 0
+
+
+@dataclass(slots=True)
+class DnsWatch:
+    """The queue, and the copies of questions.
+
+    `permits` tells whether a name may open anything: others are let go of unread.
+    """
+
+    form: WatchForm
+    permits: Callable[[str], bool]
+    tally: Tally = field(default_factory=Tally)
+    _questions: Questions = field(default_factory=Questions)
+    _streams: dict[tuple[bytes, int, bytes, int], Reassembler] = field(default_factory=dict)
+    _replaced: dict[int, bytes] = field(default_factory=dict)
+    _asking: socket.socket = field(init=False)
+    _answering: socket.socket = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises ObserveError where the kernel has no such queue, or another listener has it."""
+        self._asking = _listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1))
+        if self.form is WatchForm.COPY:
+            bind = nflog.bind(ANSWER_GROUP, copy_range=65535, sequence=1)
+        else:
+            bind = nfqueue.bind(QUEUE_NUMBER, copy_range=0, max_length=_MOST_WAITING, sequence=1)
+        try:
+            self._answering = _listen(bind)
+        except ObserveError:
+            self._asking.close()
+            raise
+
+    def close(self) -> None:
+        """Stop watching: what is held is dropped, what comes passes."""
+        self._asking.close()
+        self._answering.close()
+
+    @property
+    def sockets(self) -> tuple[socket.socket, socket.socket]:
+        """Readable when `read` has something to do."""
+        return self._answering, self._asking
+
+    def read(self, now: float) -> tuple[HeldAnswer, ...]:
+        """The answers to permitted names that wait now; all others are released here."""
+        shown = list(_shown(self._answering, self.form))
+        self._read_questions(now)
+        held: list[HeldAnswer] = []
+        passing: list[int] = []
+        for handle, datagram in shown:
+            found = self._answers(handle, datagram, now)
+            if found:
+                held += found
+            elif handle:
+                passing.append(handle)
+        self.release(passing)
+        return tuple(held)
+
+    def release(self, handles: list[int] | tuple[int, ...]) -> None:
+        """Let held packets go on, changed where they had to be."""
+        if not handles:
+            return
+        verdicts = [
+            nfqueue.verdict(
+                QUEUE_NUMBER, handle, nfqueue.ACCEPT, payload=self._replaced.pop(handle, None)
+            )
+            for handle in handles
+        ]
+        with suppress(BlockingIOError):
+            self._answering.send(b"".join(verdicts))
+
+    # -- questions -----------------------------------------------------------------------------
+
+    def _read_questions(self, now: float) -> None:
+        try:
+            for datagram in _datagrams(self._asking):
+                for copied in nflog.packets(datagram):
+                    self._note(copied.payload, now)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self.tally.questions_lost += 1
+        except ValueError:
+            self.tally.malformed += 1
+
+    def _note(self, datagram: bytes, now: float) -> None:
+        segment = packet.parse(datagram)
+        if segment is None:
+            return
+        for payload in self._messages(datagram, segment):
+            asked = question(payload)
+            if asked is not None and not asked.is_response and self.permits(asked.name):
+                self._questions.note(
+                    Asked(
+                        segment.source,
+                        segment.sport,
+                        segment.destination,
+                        segment.protocol,
+                        asked.id,
+                        asked.name,
+                        asked.type,
+                    ),
+                    now,
+                )
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def _answers(self, handle: int, datagram: bytes, now: float) -> list[HeldAnswer]:
+        segment = packet.parse(datagram)
+        if segment is None:
+            self.tally.malformed += 1
+            return []
+        found = []
+        for payload in self._messages(datagram, segment):
+            self.tally.answers += 1
+            asked = question(payload)
+            if asked is None or not asked.is_response or not self.permits(asked.name):
+                continue
+            answer = self._answer(handle, payload, asked, segment, now)
+            if answer is None:
+                continue
+            found.append(answer)
+            self._make_void(handle, datagram, segment, payload, asked)
+        return found
+
+    def _answer(
+        self, handle: int, payload: bytes, asked: Question, segment: packet.Segment, now: float
+    ) -> HeldAnswer | None:
+        was = Asked(
+            segment.destination,
+            segment.dport,
+            segment.source,
+            segment.protocol,
+            asked.id,
+            asked.name,
+            asked.type,
+        )
+        if not self._questions.was_asked(was, now):
+            self.tally.unasked += 1
+            return None
+        given = answers(payload, asked)
+        if given is None:
+            self.tally.malformed += 1
+            return None
+        server = str(ip_address(segment.source))
+        return HeldAnswer(
+            handle,
+            asked.name,
+            tuple(Answer(ip_address(a), given.ttl, server) for a in given.addresses),
+        )
+
+    def _make_void(
+        self, handle: int, datagram: bytes, segment: packet.Segment, payload: bytes, asked: Question
+    ) -> None:
+        """Void ECH keys and h3, where the whole message is in this packet."""
+        if not handle:
+            return
+        try:
+            changed = neutralize(payload, asked)
+        except MalformedError:
+            return
+        if changed is None:
+            return
+        present = self._replaced.get(handle, datagram)
+        offset = datagram.find(payload, segment.start)
+        if offset >= 0:
+            self._replaced[handle] = packet.replace(present, segment, offset, changed)
+            self.tally.changed += 1
+
+    def _messages(self, datagram: bytes, segment: packet.Segment) -> Iterator[bytes]:
+        """The DNS messages that end in this packet."""
+        payload = datagram[segment.start : segment.end]
+        if segment.protocol == packet.UDP:
+            yield payload
+            return
+        flow = (segment.source, segment.sport, segment.destination, segment.dport)
+        if segment.flags & packet.SYN:
+            self._streams.pop(flow, None)
+            self._streams[flow] = Reassembler(segment.sequence + 1)
+            if len(self._streams) > _MOST_STREAMS:
+                del self._streams[next(iter(self._streams))]
+        elif (stream := self._streams.get(flow)) is not None:
+            for message in stream.feed(segment.sequence, payload):
+                yield message.payload
+        if segment.flags & (packet.FIN | packet.RST):
+            self._streams.pop(flow, None)
+
+
+def _listen(bind: bytes) -> socket.socket:
+    listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    try:
+        listener.bind((0, 0))
+        with suppress(PermissionError):
+            listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE)
+        listener.settimeout(5)
+        listener.send(bind)
+        failed = next((n for _, n in errors(listener.recv(_DATAGRAM)) if n), 0)
+        listener.setblocking(False)  # noqa: FBT003 - the socket module's own form
+    except OSError as error:
+        failed = error.errno or errno.EIO
+    if failed:
+        listener.close()
+        why = "another program listens" if failed == errno.EBUSY else os.strerror(failed)
+        raise ObserveError(f"DNS answers cannot be watched: {why}")
+    return listener
+
+
+def _datagrams(listener: socket.socket) -> Iterator[bytes]:
+    with suppress(BlockingIOError):
+        while True:
+            yield listener.recv(_DATAGRAM)
+
+
+def _shown(listener: socket.socket, form: WatchForm) -> Iterator[tuple[int, bytes]]:
+    """Handle (0: a copy) and packet of what waits, up to a reading's bound."""
+    count = 0
+    with suppress(BlockingIOError):
+        while count < _A_READING:
+            try:
+                datagram = listener.recv(_DATAGRAM)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue
+            count += 1
+            with suppress(ValueError):
+                if form is WatchForm.COPY:
+                    for copied in nflog.packets(datagram):
+                        yield 0, copied.payload
+                else:
+                    for queued in nfqueue.packets(datagram):
+                        yield queued.id, queued.payload

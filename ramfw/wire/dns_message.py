@@ -1,0 +1,348 @@
+"""A strict decoder of DNS messages that pass by, for the path on which an answer waits.
+
+Pure, and never raises, for whatever bytes. `question` reads the header and the first name only, so
+that a name nobody permitted costs next to nothing; `answers` reads all. A message counts only as a
+whole: one wrong byte anywhere and it opens nothing. What dnspython refuses is refused here too:
+records that no answer is made of (RRSIG, SVCB, options of EDNS, ...) are handed to it. Names are
+compared in lower-case wire form, in which a dot inside a label is no boundary. Formats: RFC 1035,
+RFC 2181, RFC 6891.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+
+A = 1
+NS = 2
+CNAME = 5
+SOA = 6
+PTR = 12
+AAAA = 28
+OPT = 41
+SVCB = 64
+HTTPS = 65
+TSIG = 250
+IN = 1
+
+NOERROR = 0
+
+MAX_ADDRESSES = 64
+"""Addresses that count of one answer."""
+
+MAX_CHAIN = 16
+"""CNAMEs that are followed, one after the other."""
+
+MAX_POINTERS = 16
+"""Compression pointers in one name; dnspython's bound too."""
+
+MAX_RARE = 128
+"""Records handed to dnspython of one message: it takes long over them."""
+
+MAX_NAME = 255
+"""The bytes of a name, with its length bytes and the root's."""
+
+_HEADER = struct.Struct("!HHHHHH")
+_TYPE_AND_CLASS = struct.Struct("!HH")
+_RECORD = struct.Struct("!HHIH")
+_POINTER = struct.Struct("!H")
+
+_HEADER_SIZE = 12
+_QR = 0x8000
+_TC = 0x0200
+_NOT_A_RESPONSE = 0xF800  # QR, and an opcode that is not a query's
+_SOA_NUMBERS = 20
+_MAX_TTL = 0x7FFFFFFF
+_ADDITIONAL = 2
+_FIXED = {A: 4, AAAA: 16}
+_EXTENDED_RCODE = 0xFF000000
+_ROOT = b"\0"
+_FIRST_NAME = b"\xc0\x0c"
+_ONE_NAME = frozenset({NS, CNAME, PTR})
+_RARE = frozenset(map(int, dns.rdatatype.RdataType)) - {A, AAAA, SOA, OPT, TSIG} - _ONE_NAME
+_LDH_LABEL = re.compile(rb"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+
+
+class Question(NamedTuple):
+    """The header and the only question of a message.
+
+    `name` is canonical text, as in `core.fqdn`: lower case, no trailing dot. `end` is where the
+    question ends in the message.
+    """
+
+    id: int
+    flags: int
+    name: str
+    type: int
+    klass: int
+    end: int
+
+    @property
+    def is_response(self) -> bool:
+        """The QR bit."""
+        return self.flags & _QR != 0
+
+    @property
+    def is_truncated(self) -> bool:
+        """The TC bit: the client will ask again over TCP."""
+        return self.flags & _TC != 0
+
+    @property
+    def opcode(self) -> int:
+        """0 for a standard query."""
+        return self.flags >> 11 & 15
+
+    @property
+    def rcode(self) -> int:
+        """The response code, without the upper bits that EDNS may add."""
+        return self.flags & 15
+
+
+class Answers(NamedTuple):
+    """What a response says of its question: packed addresses, and the seconds they hold for.
+
+    The TTL is the least of the addresses' own and those along the chain of CNAMEs. `services`
+    tells that there are SVCB or HTTPS records, so that `dns_service.neutralize` has work.
+    """
+
+    addresses: tuple[bytes, ...]
+    ttl: int
+    services: bool
+
+
+class Record(NamedTuple):
+    """One record of the sections after the question; its data is message[start:end].
+
+    `owner` is the name in lower-case wire form, `target` the one in a CNAME, NS or PTR (else
+    empty). Section 0 is the answer's.
+    """
+
+    section: int
+    owner: bytes
+    type: int
+    ttl: int
+    start: int
+    end: int
+    target: bytes
+
+
+Suffixes = dict[int, tuple[bytes, int, int]]
+"""What stands where pointers lead: wire form, end, pointers that were followed."""
+
+
+class MalformedError(ValueError):
+    """Bytes that are no DNS message."""
+
+
+def question(payload: bytes) -> Question | None:
+    """The question of a message that has one about a host name (RFC 1123); None for all others.
+
+    What comes behind the question is not looked at.
+    """
+    if len(payload) < _HEADER_SIZE:
+        return None
+    ident, flags, count, _answers, _authorities, _additional = _HEADER.unpack_from(payload)
+    if count != 1:
+        return None
+    # No byte of a host name is zero, so the first zero ends it. A pointer is no length.
+    root = payload.find(0, _HEADER_SIZE, _HEADER_SIZE + MAX_NAME)
+    if root <= _HEADER_SIZE or root + 5 > len(payload):
+        return None
+    wire = payload[_HEADER_SIZE:root].lower()
+    labels, position, size = [], 0, len(wire)
+    while position < size:
+        end = position + 1 + wire[position]
+        label = wire[position + 1 : end]
+        if len(label) > 63 or end > size or not _LDH_LABEL.fullmatch(label):  # noqa: PLR2004
+            return None
+        labels.append(label)
+        position = end
+    kind, klass = _TYPE_AND_CLASS.unpack_from(payload, root + 1)
+    name = b".".join(labels).decode("ascii")
+    return Question(ident, flags, name, kind, klass, root + 5)
+
+
+def wire_name(payload: bytes, asked: Question) -> bytes:
+    """The name of the message's question in lower-case wire form."""
+    return payload[_HEADER_SIZE : asked.end - _TYPE_AND_CLASS.size].lower()
+
+
+def answers(payload: bytes, asked: Question) -> Answers | None:
+    """What a response says of the addresses that its own question asks for.
+
+    `asked` is `question(payload)`. Only class IN and the type that was asked count, A or AAAA, of
+    the answer section, at the name that was asked or at the end of its CNAMEs, in whatever order
+    the records come; of many addresses the first 64. Any other code than NOERROR has none. None
+    for what is no response to a standard query and for every malformed message: also where bytes
+    follow the last record, a record is of another class, two CNAMEs of one name differ, or a
+    chain is a loop or too long. A truncated response (TC) that is whole in itself counts: some
+    clients use it.
+    """
+    if asked.flags & _NOT_A_RESPONSE != _QR:
+        return None
+    name = wire_name(payload, asked)
+    wanted = asked.type if asked.type in (A, AAAA) else None
+    aliases: dict[bytes, tuple[bytes, int]] = {}
+    found: dict[bytes, tuple[list[bytes], int]] = {}
+    failed, services = asked.rcode != NOERROR or asked.klass != IN, False
+    try:
+        for section, owner, kind, ttl, start, end, target in records(payload, asked.end, name):
+            if kind in (SVCB, HTTPS):
+                services = True
+            elif kind == OPT:
+                failed |= ttl & _EXTENDED_RCODE != 0
+            elif section != 0:
+                continue
+            elif kind == wanted:
+                held, least = found.get(owner) or ([], ttl)
+                held.append(payload[start:end])
+                found[owner] = held, min(ttl, least)
+            elif kind == CNAME:
+                known, least = aliases.get(owner) or (target, ttl)
+                if known != target:
+                    return None
+                aliases[owner] = target, min(ttl, least)
+    except MalformedError:
+        return None
+    if failed:
+        return Answers((), 0, services)
+    return _follow(name, aliases, found, services=services)
+
+
+def _follow(
+    name: bytes,
+    aliases: dict[bytes, tuple[bytes, int]],
+    found: dict[bytes, tuple[list[bytes], int]],
+    *,
+    services: bool,
+) -> Answers | None:
+    """The addresses at the end of the chain that starts at the name."""
+    least = _MAX_TTL
+    for _ in range(MAX_CHAIN + 1):
+        if name in found:
+            addresses, ttl = found[name]
+            kept = tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES]
+            return Answers(kept, min(ttl, least), services)
+        if name not in aliases:
+            return Answers((), 0, services)
+        name, ttl = aliases[name]
+        least = min(least, ttl)
+    return None
+
+
+def records(payload: bytes, position: int, first: bytes) -> Iterator[Record]:
+    """The records from `position`, where the question ends, to the last, each one checked.
+
+    `first` is the question's name in wire form. Raises MalformedError where anything is wrong, at
+    the latest after the last record.
+    """
+    size = len(payload)
+    suffixes: Suffixes = {}
+    options, rare = False, 0
+    for section, count in enumerate(_HEADER.unpack_from(payload)[3:]):
+        for _ in range(count):
+            if payload[position : position + 2] == _FIRST_NAME:
+                owner, position = first, position + 2
+            else:
+                owner, position = read_name(payload, position, size, suffixes)
+            start = position + _RECORD.size
+            if start > size:
+                raise MalformedError("a record that is cut short")
+            kind, klass, ttl, length = _RECORD.unpack_from(payload, position)
+            position = start + length
+            if position > size:
+                raise MalformedError("a record that is cut short")
+            if kind == OPT:
+                if section != _ADDITIONAL or options or owner != _ROOT:
+                    raise MalformedError("an OPT record where none may be")
+                options = True
+            elif klass != IN:
+                raise MalformedError("a record of another class")
+            elif ttl > _MAX_TTL:
+                ttl = 0  # RFC 2181, section 8
+            rare += kind in _RARE
+            if rare > MAX_RARE:
+                raise MalformedError("too many records of rare types")
+            target = _check_data(payload, kind, start, position, suffixes)
+            yield Record(section, owner, kind, ttl, start, position, target)
+    if position != size:
+        raise MalformedError("bytes after the last record")
+
+
+def _check_data(payload: bytes, kind: int, start: int, end: int, suffixes: Suffixes) -> bytes:
+    """The name in a record of one name; raises MalformedError for data that its type forbids."""
+    target = b""
+    if kind in _FIXED:
+        good = end - start == _FIXED[kind]
+    elif kind in _ONE_NAME:
+        target, after = read_name(payload, start, end, suffixes)
+        good = after == end
+    elif kind == SOA:
+        _, after = read_name(payload, start, end, suffixes)
+        _, after = read_name(payload, after, end, suffixes)
+        good = after + _SOA_NUMBERS == end
+    elif kind == OPT:
+        good = start == end or _suits_dnspython(payload, kind, start, end)
+    else:
+        # Nobody here holds the key of a TSIG.
+        good = kind != TSIG and (kind not in _RARE or _suits_dnspython(payload, kind, start, end))
+    if not good:
+        raise MalformedError(f"a record of type {kind} that is malformed")
+    return target
+
+
+def read_name(payload: bytes, position: int, end: int, suffixes: Suffixes) -> tuple[bytes, int]:
+    """The name at `position` that must end before `end`: its wire form, and where it ends.
+
+    A pointer leads to before the name it is in, and what it leads to ends before that name, too;
+    so no walk is endless. Raises MalformedError.
+    """
+    wire, position, _ = _read_name(payload, position, end, 0, suffixes)
+    if len(wire) > MAX_NAME:
+        raise MalformedError("a name of more than 255 bytes")
+    return wire, position
+
+
+def _read_name(
+    payload: bytes, position: int, end: int, pointers: int, suffixes: Suffixes
+) -> tuple[bytes, int, int]:
+    """A name, where it ends, and how many pointers were followed for it."""
+    start = position
+    while position < end:
+        length = payload[position]
+        if length == 0:
+            position += 1
+            return payload[start:position].lower(), position, 0
+        if length < 64:  # noqa: PLR2004 - RFC 1035, section 2.3.4
+            position += length + 1
+            if position - start > MAX_NAME:
+                break
+            continue
+        if length < 192 or position + 2 > end:  # noqa: PLR2004 - section 4.1.4
+            break
+        target = _POINTER.unpack_from(payload, position)[0] & 0x3FFF
+        if target >= start or pointers >= MAX_POINTERS:
+            break
+        known = suffixes.get(target)
+        if known is None:
+            known = suffixes[target] = _read_name(payload, target, start, pointers + 1, suffixes)
+        suffix, target_end, more = known
+        if target_end > start or pointers + 1 + more > MAX_POINTERS:
+            break
+        return payload[start:position].lower() + suffix, position + 2, more + 1
+    raise MalformedError("a name that is none")
+
+
+def _suits_dnspython(payload: bytes, kind: int, start: int, end: int) -> bool:
+    rdtype = dns.rdatatype.RdataType(kind)
+    try:
+        dns.rdata.from_wire(dns.rdataclass.IN, rdtype, payload, start, end - start)
+    except Exception:  # noqa: BLE001 - a stranger's bytes in another's parser: nothing may escape
+        return False
+    return True

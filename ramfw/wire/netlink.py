@@ -1,0 +1,129 @@
+"""Netlink's framing: messages of one datagram, and attributes (linux/netlink.h).
+
+Pure: bytes in, values out, no socket. Bytes that break the rules raise ValueError and nothing
+else, and every walk ends. Lengths and types are in host order; values of netfilter's attributes
+are in network order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+NLMSG_NOOP = 1
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+
+NLM_F_REQUEST = 0x001
+NLM_F_ACK = 0x004
+NLM_F_DUMP_INTR = 0x010
+NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+
+NLA_F_NESTED = 0x8000
+NLA_TYPE_MASK = 0x3FFF
+"""An attribute's type, without the bits that say how its value is packed."""
+
+MAX_ATTRIBUTE = 0xFFFF
+"""The bytes of one attribute, its header included."""
+
+HEADER = struct.Struct("=IHHII")
+"""A message's header: length, kind, flags, sequence, port."""
+
+NFGEN = struct.Struct("!BBH")
+"""nfnetlink's own header, after the message's: family, version, resource (a queue, a group)."""
+
+ATTRIBUTE = struct.Struct("=HH")
+"""An attribute's header: length with this header, type."""
+
+U32 = struct.Struct("!I")
+_ERRNO = struct.Struct("=i")
+_REPLY = struct.Struct("=IHHIIi")
+
+
+class Message(NamedTuple):
+    """One netlink message; its payload is buffer[start:end]."""
+
+    kind: int
+    flags: int
+    sequence: int
+    start: int
+    end: int
+
+
+def align(length: int) -> int:
+    """The length with its padding to four bytes."""
+    return (length + 3) & ~3
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute with its padding; raises ValueError where the value is too long for one."""
+    length = 4 + len(value)
+    if length > MAX_ATTRIBUTE:
+        raise ValueError(f"a netlink attribute of {length} bytes; {MAX_ATTRIBUTE} is the most")
+    return ATTRIBUTE.pack(length, kind) + value + bytes(-length & 3)
+
+
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """An attribute that holds attributes."""
+    return attribute(kind | NLA_F_NESTED, b"".join(attributes))
+
+
+def u32(kind: int, value: int) -> bytes:
+    """An attribute of four bytes in network order."""
+    return attribute(kind, U32.pack(value))
+
+
+def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
+    """One message from the process; the payload is whole attributes, so it needs no padding."""
+    return HEADER.pack(HEADER.size + len(payload), kind, flags, sequence, 0) + payload
+
+
+def messages(buffer: bytes) -> Iterator[Message]:
+    """The messages of one datagram, in order.
+
+    Raises ValueError at a header that is cut short or whose length leaves the buffer.
+    """
+    position, size = 0, len(buffer)
+    while position < size:
+        if size - position < HEADER.size:
+            raise ValueError(f"netlink header cut short at byte {position}")
+        length, kind, flags, sequence, _port = HEADER.unpack_from(buffer, position)
+        end = position + length
+        if length < HEADER.size or end > size:
+            raise ValueError(f"netlink message of {length} bytes at byte {position} of {size}")
+        yield Message(kind, flags, sequence, position + HEADER.size, end)
+        position += align(length)
+
+
+def error_number(buffer: bytes, message: Message) -> int:
+    """The errno in an NLMSG_ERROR or NLMSG_DONE message, positive; 0 is success.
+
+    Raises ValueError where the message has none.
+    """
+    if message.end - message.start < _ERRNO.size:
+        raise ValueError("a netlink error message without an errno")
+    return -int(_ERRNO.unpack_from(buffer, message.start)[0])
+
+
+def errors(buffer: bytes) -> Iterator[tuple[int, int]]:
+    """Sequence and errno (0: done as asked) of each answer in one datagram of the kernel's.
+
+    Such an answer repeats the request, however long, unless the socket says NETLINK_CAP_ACK; one
+    that a short buffer cut off still tells its errno, and ends the walk. Other messages are
+    passed over. Raises ValueError where the framing is broken.
+    """
+    position, size = 0, len(buffer)
+    while position < size:
+        if size - position < HEADER.size:
+            raise ValueError(f"netlink header cut short at byte {position}")
+        length, kind, _flags, sequence, _port = HEADER.unpack_from(buffer, position)
+        if length < HEADER.size:
+            raise ValueError(f"netlink message of {length} bytes at byte {position} of {size}")
+        if kind == NLMSG_ERROR:
+            if min(length, size - position) < _REPLY.size:
+                raise ValueError("a netlink error message without an errno")
+            yield sequence, -int(_REPLY.unpack_from(buffer, position)[-1])
+        position += align(length)
