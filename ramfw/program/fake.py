@@ -1,19 +1,30 @@
 """A kernel for tests: interprets transactions as the real one does, and refuses when told to.
 
-It knows what the kernel refuses (an unknown chain, a chain in use, a missing element, an element
-with another verdict) and that a refused transaction changes nothing. What rules mean is tested in
-the real kernel only.
+It knows what the kernel refuses (a thing that is not there, one in use, an element with another
+verdict), that a refused transaction changes nothing, and that an expired element goes on using
+its chain for a while. What rules mean is tested in the real kernel only.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ramfw.core.ruleset import Chain, Element, NamedSet, Ruleset, Verdict
+from ramfw.core.ruleset import (
+    Chain,
+    Count,
+    Element,
+    Lookup,
+    Match,
+    NamedSet,
+    Ruleset,
+    SetRef,
+    Statement,
+    Verdict,
+)
 from ramfw.core.tablestate import Counts, HeldGrant, TableState
 from ramfw.core.transaction import (
     AddChain,
@@ -40,6 +51,9 @@ from ramfw.errors import KernelError
 
 T = TypeVar("T")
 
+COLLECTED_AFTER = 2.0
+"""Seconds after which the kernel has certainly forgotten an expired element of a hash."""
+
 
 @dataclass(slots=True)
 class _Table:
@@ -63,15 +77,17 @@ class FakeKernel:
         """See `Kernel.run`."""
         if self.failures:
             raise self.failures.pop(0)
+        self._collect(frozenset())
         before = deepcopy(self._table)
         try:
             for operation in transaction:
                 self._apply(operation)
-            self._check_references()
         except KernelError:
             self._table = before
             raise
         self.committed.append(transaction)
+        grants = (op for op in transaction if isinstance(op, AddGrant | DeleteGrant))
+        self._collect(frozenset(op.key.map for op in grants))
 
     def read(self, *, with_grants: bool) -> TableState | None:
         """See `Kernel.read`."""
@@ -128,23 +144,30 @@ class FakeKernel:
             case AddCounter(name):
                 table.counters.add(name)
             case DeleteCounter(name):
+                self._refuse_if_used("counter", name)
                 _remove(table.counters, name)
             case AddChain(chain):
                 table.chains.setdefault(chain.name, replace(chain, rules=()))
             case FlushChain(name):
                 table.chains[name] = replace(_of(table.chains, name), rules=())
             case DeleteChain(name):
-                if _of(table.chains, name).rules or self._is_target(name):
+                chain = _of(table.chains, name)
+                pointed = any(f"entry_{entry_id}" == name for entry_id, _ in table.grants.values())
+                if chain.rules or pointed:
                     raise KernelError(errno.EBUSY, f"delete chain {name}")
+                self._refuse_if_used("chain", name)
                 del table.chains[name]
             case AddRule(name, rule):
                 chain = _of(table.chains, name)
+                for statement in rule:
+                    self._check_references(statement)
                 table.chains[name] = replace(chain, rules=(*chain.rules, rule))
             case AddSet(named):
                 empty = None if named.verdicts else frozenset[Element]()
                 table.sets.setdefault(named.name, replace(named, elements=empty))
             case DeleteSet(name):
                 _of(table.sets, name)
+                self._refuse_if_used("set", name)
                 del table.sets[name]
                 table.grants = {k: v for k, v in table.grants.items() if k.map != name}
             case FlushSet(name):
@@ -174,24 +197,44 @@ class FakeKernel:
             return
         table.grants[key] = (entry_id, self._clock() + timeout)
 
-    def _is_target(self, name: str) -> bool:
-        table = self._existing()
-        pointed = any(f"entry_{entry_id}" == name for entry_id, _ in table.grants.values())
-        return pointed or any(
-            isinstance(statement, Verdict) and statement.chain == name
-            for chain in table.chains.values()
-            for rule in chain.rules
-            for statement in rule
-        )
-
-    def _check_references(self) -> None:
+    def _collect(self, changed: frozenset[str]) -> None:
+        """Forget expired elements: a hash does so by itself, an interval set when it changes."""
         if self._table is None:
             return
-        for chain in self._table.chains.values():
+        now, sets = self._clock(), self._table.sets
+        self._table.grants = {
+            key: (entry_id, end)
+            for key, (entry_id, end) in self._table.grants.items()
+            if (end if key.map in changed else end + COLLECTED_AFTER) > now
+            or ("interval" in sets[key.map].flags and key.map not in changed)
+        }
+
+    def _refuse_if_used(self, kind: str, name: str) -> None:
+        for chain in self._existing().chains.values():
             for rule in chain.rules:
-                for statement in rule:
-                    if isinstance(statement, Verdict) and statement.chain:
-                        _of(self._table.chains, statement.chain)
+                if any((kind, name) in _references(statement) for statement in rule):
+                    raise KernelError(errno.EBUSY, f"delete {kind} {name}")
+
+    def _check_references(self, statement: Statement) -> None:
+        table = self._existing()
+        for kind, name in _references(statement):
+            there = {
+                "chain": table.chains.keys(),
+                "set": table.sets.keys(),
+                "counter": table.counters,
+            }
+            if name not in there[kind]:
+                raise KernelError(errno.ENOENT, f"{kind} {name}")
+
+
+def _references(statement: Statement) -> Iterator[tuple[str, str]]:
+    match statement:
+        case Verdict(_, chain) if chain:
+            yield "chain", chain
+        case Lookup(_, name) | Match(_, SetRef(name)):
+            yield "set", name
+        case Count(name):
+            yield "counter", name
 
 
 def _of(things: dict[str, T], name: str) -> T:

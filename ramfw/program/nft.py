@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -106,7 +107,16 @@ class Nft:
         closed = [named.name for named in read_listing(listing).sets if named.elements is not None]
         sets = [self._command(self._text, f"list set {OWN} {name}", "nft list") for name in closed]
         ruleset = read_listing(listing + "".join(sets))
-        return TableState(ruleset, dict(self._grants(ruleset)) if with_grants else None)
+        if not with_grants:
+            return TableState(ruleset)
+        grants: dict[GrantKey, HeldGrant] = {}
+        unnamed = set()
+        for map_name, key, held in self._grants(ruleset):
+            if key is None:
+                unnamed.add(f"an element of {map_name}")
+            else:
+                grants[key] = held
+        return TableState(replace(ruleset, foreign=ruleset.foreign | unnamed), grants)
 
     def _terse_listing(self) -> str | None:
         self._text.set_terse_output(True)
@@ -119,12 +129,13 @@ class Nft:
         finally:
             self._text.set_terse_output(False)
 
-    def _grants(self, ruleset: Ruleset) -> Iterator[tuple[GrantKey, HeldGrant]]:
+    def _grants(self, ruleset: Ruleset) -> Iterator[tuple[str, GrantKey | None, HeldGrant]]:
         for named in ruleset.sets:
             if named.verdicts:
                 reply = self._list_json(f"list map {OWN} {named.name}")
                 for body in _bodies(reply, "map"):
-                    yield from _elements(named.name, body)
+                    for key, held in _elements(named.name, body):
+                        yield named.name, key, held
 
     def counts(self) -> Counts:
         """See `Kernel.counts`."""
@@ -168,16 +179,30 @@ def _live_counts(objects: list[Mapping[str, Any]]) -> Iterator[tuple[int, Count]
                 yield int(item["elem"]["val"]), _count(item["elem"]["counter"])
 
 
-def _elements(name: str, body: Mapping[str, Any]) -> Iterator[tuple[GrantKey, HeldGrant]]:
+def _elements(name: str, body: Mapping[str, Any]) -> Iterator[tuple[GrantKey | None, HeldGrant]]:
+    """A map's elements; no key where ramfw cannot have written it (a range of ports)."""
     for key, verdict in body.get("elem", ()):
-        element = key.get("elem", {})
-        address, protocol, port = (element.get("val") or key)["concat"]
-        if isinstance(address, dict):
-            address = f"{address['prefix']['addr']}/{address['prefix']['len']}"
+        element = key.get("elem", {}) if isinstance(key, dict) else {}
         target = verdict.get("jump", {}).get("target", "") if isinstance(verdict, dict) else ""
         number = target.removeprefix("entry_")
         is_ours = "expires" in element and number.isdigit()
         yield (
-            GrantKey(name, ip_network(address), str(protocol), int(port)),
+            _key(name, element.get("val", key)),
             HeldGrant(int(number) if is_ours else FOREIGN, float(element.get("expires", 86400))),
         )
+
+
+def _key(name: str, value: object) -> GrantKey | None:
+    match value:
+        case {"concat": [str(address), str() | int() as protocol, int(port)]}:
+            return GrantKey(name, ip_network(address), str(protocol), port)
+        case {
+            "concat": [
+                {"prefix": {"addr": address, "len": length}},
+                str() | int() as protocol,
+                int(port),
+            ]
+        }:
+            return GrantKey(name, ip_network(f"{address}/{length}"), str(protocol), port)
+        case _:
+            return None

@@ -56,7 +56,7 @@ _POINTER = struct.Struct("!H")
 _HEADER_SIZE = 12
 _QR = 0x8000
 _TC = 0x0200
-_NOT_A_RESPONSE = 0xF800  # QR, and an opcode that is not a query's
+_QR_AND_OPCODE = 0xF800
 _SOA_NUMBERS = 20
 _MAX_TTL = 0x7FFFFFFF
 _ADDITIONAL = 2
@@ -85,18 +85,13 @@ class Question(NamedTuple):
 
     @property
     def is_response(self) -> bool:
-        """The QR bit."""
-        return self.flags & _QR != 0
+        """Whether it is a response (QR) to a standard query (opcode 0)."""
+        return self.flags & _QR_AND_OPCODE == _QR
 
     @property
     def is_truncated(self) -> bool:
         """The TC bit: the client will ask again over TCP."""
         return self.flags & _TC != 0
-
-    @property
-    def opcode(self) -> int:
-        """0 for a standard query."""
-        return self.flags >> 11 & 15
 
     @property
     def rcode(self) -> int:
@@ -184,7 +179,7 @@ def answers(payload: bytes, asked: Question) -> Answers | None:
     chain is a loop or too long. A truncated response (TC) that is whole in itself counts: some
     clients use it.
     """
-    if asked.flags & _NOT_A_RESPONSE != _QR:
+    if not asked.is_response:
         return None
     name = wire_name(payload, asked)
     wanted = asked.type if asked.type in (A, AAAA) else None
@@ -197,13 +192,11 @@ def answers(payload: bytes, asked: Question) -> Answers | None:
                 services = True
             elif kind == OPT:
                 failed |= ttl & _EXTENDED_RCODE != 0
-            elif section != 0:
-                continue
-            elif kind == wanted:
+            elif section == 0 and kind == wanted:
                 held, least = found.get(owner) or ([], ttl)
                 held.append(payload[start:end])
                 found[owner] = held, min(ttl, least)
-            elif kind == CNAME:
+            elif section == 0 and kind == CNAME:
                 known, least = aliases.get(owner) or (target, ttl)
                 if known != target:
                     return None
@@ -252,12 +245,7 @@ def records(payload: bytes, position: int, first: bytes) -> Iterator[Record]:
             else:
                 owner, position = read_name(payload, position, size, suffixes)
             start = position + _RECORD.size
-            if start > size:
-                raise MalformedError("a record that is cut short")
-            kind, klass, ttl, length = _RECORD.unpack_from(payload, position)
-            position = start + length
-            if position > size:
-                raise MalformedError("a record that is cut short")
+            kind, klass, ttl, position = _record_header(payload, position, size)
             if kind == OPT:
                 if section != _ADDITIONAL or options or owner != _ROOT:
                     raise MalformedError("an OPT record where none may be")
@@ -273,6 +261,17 @@ def records(payload: bytes, position: int, first: bytes) -> Iterator[Record]:
             yield Record(section, owner, kind, ttl, start, position, target)
     if position != size:
         raise MalformedError("bytes after the last record")
+
+
+def _record_header(payload: bytes, position: int, size: int) -> tuple[int, int, int, int]:
+    """A record's type, class and TTL, and where its data ends."""
+    if position + _RECORD.size > size:
+        raise MalformedError("a record that is cut short")
+    kind, klass, ttl, length = _RECORD.unpack_from(payload, position)
+    end = position + _RECORD.size + length
+    if end > size:
+        raise MalformedError("a record that is cut short")
+    return kind, klass, ttl, end
 
 
 def _check_data(payload: bytes, kind: int, start: int, end: int, suffixes: Suffixes) -> bytes:

@@ -30,16 +30,17 @@ VOID_VERSION = b"\0\0"
 VOID_ALPN = b"x"
 """Takes the place of the `h` in `h3` and its drafts (`h3-29`)."""
 
-_U16 = struct.Struct("!H")
 _PARAMETER = struct.Struct("!HH")
 
 
 def neutralize(payload: bytes, asked: Question) -> bytes | None:
     """The message with every ECH key and every `h3` made void, of the same length.
 
-    `asked` is `question(payload)`. None where nothing has to change, and for a malformed message,
-    of which nothing counts anyway. Doing it again changes nothing.
+    `asked` is `question(payload)`. None where nothing has to change, and for a message that is
+    malformed or no response to a standard query, of which nothing counts anyway. Doing it again changes nothing.
     """
+    if not asked.is_response:
+        return None
     changed = bytearray(payload)
     try:
         for record in records(payload, asked.end, wire_name(payload, asked)):
@@ -75,16 +76,12 @@ def _void_alpn(message: bytearray, position: int, end: int) -> None:
 
 
 def _void_ech(message: bytearray, start: int, end: int) -> None:
-    """Void each version; a list that breaks its own frame becomes zeros, which is no list."""
-    position = start + 2
-    whole = end - start >= 2 and _U16.unpack_from(message, start)[0] == end - position  # noqa: PLR2004
-    while whole and position < end:
-        if end - position < _PARAMETER.size:
-            whole = False
-            break
+    """Void each version; the configs of a list that breaks its own frame become zeros."""
+    start += 2
+    position = start
+    while end - position >= _PARAMETER.size:
         _version, length = _PARAMETER.unpack_from(message, position)
         message[position : position + 2] = VOID_VERSION
         position += _PARAMETER.size + length
-        whole = position <= end
-    if not whole:
-        message[start:end] = bytes(end - start)
+    if position != end:
+        message[start:end] = bytes(max(end - start, 0))

@@ -18,6 +18,7 @@ from ipaddress import ip_address
 
 from ramfw.core.marks import ALL_BITS
 from ramfw.core.ruleset import (
+    TABLE,
     CgroupElement,
     Chain,
     Count,
@@ -48,11 +49,13 @@ from ramfw.core.watch_rules import QUEUE_NUMBER
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
 PORTS = frozenset(name for name in Field if name.value.endswith("port"))
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
+HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
     r"type (?P<key>\w+(?: \. \w+)*)(?P<map> : verdict)?(?: size (?P<size>\d+))?"
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>\d+)s)?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
+COUNTED = re.compile(r"(packets \d+ bytes \d+)?")
 ELEMENT = re.compile(r'(?:"[^"]*"|[^",])+')
 
 
@@ -108,7 +111,7 @@ def _blocks(listing: str) -> Iterator[_Block]:
     lines: list[str] = []
     for raw in listing.splitlines():
         line = raw.strip()
-        if not line or (not header and (line.startswith("table ") or line == "}")):
+        if not line or (not header and (line.partition(" #")[0] == HEADER or line == "}")):
             continue
         if not header:
             if line.startswith("comment "):
@@ -133,6 +136,8 @@ def _read_block(block: _Block, draft: _Draft) -> None:
     match block.kind:
         case "counter":
             draft.counters.add(block.name)
+            if not COUNTED.fullmatch(" ".join(block.lines)):
+                draft.foreign.add(f"counter {block.name}")
         case "chain":
             draft.chains[block.name] = _chain(block)
         case "set" | "map":
@@ -165,6 +170,8 @@ def _read_set(block: _Block, draft: _Draft) -> None:
             draft.foreign.add(f"elements of {block.name}")
             elements = frozenset()
         named = replace(named, elements=elements)
+    if draft.sets.get(block.name, named).shape != named.shape:
+        draft.foreign.add(f"{block.kind} {block.name}")
     draft.sets[block.name] = named
 
 
@@ -267,7 +274,7 @@ def _set_mark(kept: int, value: int) -> SetMark:
 def _flags(tokens: list[str]) -> tuple[Statement, list[str]]:
     """`tcp flags & (a | b) != c`, and the other spelling `tcp flags != c / a,b`."""
     if tokens[0] == "&":
-        end = next(i for i, token in enumerate(tokens) if token.endswith(")"))
+        end = next((i for i, token in enumerate(tokens) if token.endswith(")")), len(tokens))
         mask = " ".join(tokens[1 : end + 1]).strip("()")
         operator, value, rest = tokens[end + 1], tokens[end + 2], tokens[end + 3 :]
     else:

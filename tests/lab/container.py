@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.lab.sender import Sender
+from tests.lab.sender import Sender, download_command
 from tests.lab.space import Outcome, Process
 
 
@@ -26,14 +26,23 @@ class Container:
 
     def curl(self, url: str, *more: str) -> Outcome:
         """Fetch a URL from within; any HTTP answer is a success."""
-        options = ("-sS", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}\n")
+        options = ("-sS", "--max-time", "10", "-o", "/dev/null", "-w", "%{stderr}%{http_code}\n")
         return self.run("curl", *options, *more, url)
 
     def start_sender(self, *places: str) -> Sender:
         """Start a program in the container's network that tries to reach places without pause."""
-        # Not by docker exec, which hands no signal on.
-        network = ("nsenter", "--target", str(self._shown["State"]["Pid"]), "--net")
-        return Sender(self._start(*network, *Sender.command(places)))
+        return Sender(self._start(*self._in_network, *Sender.command(places)))
+
+    def start_download(self, image: str) -> Process:
+        """The same as the host's, in the container's network."""
+        download = self._start(*self._in_network, *download_command(image))
+        download.wait_for("receiving")
+        return download
+
+    @property
+    def _in_network(self) -> tuple[str, ...]:
+        # Not docker exec, which hands no signal on.
+        return ("nsenter", "--target", str(self._shown["State"]["Pid"]), "--net")
 
     @property
     def address(self) -> str:
@@ -44,6 +53,3 @@ class Container:
     @property
     def _shown(self) -> Any:  # noqa: ANN401
         return json.loads(self._docker("inspect", self.id).output)[0]
-
-    def remove(self) -> None:
-        self._docker("rm", "--force", self.id)

@@ -20,7 +20,7 @@ from ramfw.control import request
 from tests.lab.addresses import CONTAINERS_V6, DNS, HOST, ROUTER
 from tests.lab.container import Container
 from tests.lab.materials import Materials
-from tests.lab.sender import PROGRAMS, Sender
+from tests.lab.sender import PROGRAMS, Sender, download_command
 from tests.lab.space import Namespace, Outcome, Process
 
 ENGINE = "system.slice/docker.service"
@@ -87,7 +87,16 @@ class Host:
 
     def curl(self, url: str, *more: str, as_engine: bool = False) -> Outcome:
         """Fetch a URL; fails on an HTTP error other than 401, which a registry gives at first."""
-        argv = ("curl", "-sS", "--max-time", "10", "-o", "/dev/null", "-w", "%{http_code}\n")
+        argv = (
+            "curl",
+            "-sS",
+            "--max-time",
+            "10",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{stderr}%{http_code}\n",
+        )
         return (self.as_engine if as_engine else self.run)(*argv, *more, url)
 
     def start_sender(self, *places: str) -> Sender:
@@ -176,12 +185,9 @@ class Host:
     def start_download(self, image: str) -> Process:
         """Start to fetch an image's last layer as the engine would, and wait for its first bytes.
 
-        The program is curl: a registry's client of one connection, that tells how it ended.
+        Unlike docker pull, it does not try again when its connection breaks: it says so and ends.
         """
-        program = PROGRAMS / "download.py"
-        download = self.namespace.start(
-            sys.executable, "-I", str(program), image, cgroup=self.engine_cgroup
-        )
+        download = self.namespace.start(*download_command(image), cgroup=self.engine_cgroup)
         download.wait_for("receiving")
         return download
 

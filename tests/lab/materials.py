@@ -70,7 +70,7 @@ def _authority(directory: Path) -> None:
     addresses = sorted({f"IP:{address}" for site in SITES for address in site.addresses if address})
     elliptic = "ec -pkeyopt ec_paramgen_curve:P-256"
     signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE")
-    certificate("ca", elliptic)
+    certificate("ca", elliptic, "-addext", "keyUsage=critical,keyCertSign")
     san = "subjectAltName=" + ",".join(names + addresses)
     certificate("server", elliptic, *signed, "-addext", san)
     certificate("tokens", "rsa:2048", *signed)

@@ -1,4 +1,4 @@
-"""A program that never pauses trying to reach places, and how it fared."""
+"""The programs that make traffic: one that never pauses, and one that downloads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 from tests.lab.space import Process
 
 PROGRAMS = Path(__file__).parent / "servers"
+PYTHON = "/usr/bin/python3"
+
+
+def download_command(image: str) -> tuple[str, ...]:
+    """The command that fetches an image's last layer."""
+    return (PYTHON, "-I", str(PROGRAMS / "download.py"), image)
 
 
 class Sender:
@@ -18,8 +24,8 @@ class Sender:
         process.wait_for("sending")
 
     @staticmethod
-    def command(places: Sequence[str], python: str = "/usr/bin/python3") -> tuple[str, ...]:
-        return (python, "-I", str(PROGRAMS / "sender.py"), *places)
+    def command(places: Sequence[str]) -> tuple[str, ...]:
+        return (PYTHON, "-I", str(PROGRAMS / "sender.py"), *places)
 
     def stop(self) -> tuple[int, int]:
         """End it: how many connections it attempted, and how many were answered."""

@@ -27,7 +27,10 @@ PREFIX = "ramfw-lab-"
 LIFETIME = 1800
 """Seconds after which a lab ends itself, whatever became of those who started it."""
 
-REFUSALS = r"(?i)connection refused|connection reset|no route to host|couldn't connect to server"
+REFUSALS = (
+    r"(?i)connection refused|connection reset|no route to host"
+    r"|could(n't| not) connect to server"  # curl's words for the same, before and after 8.10
+)
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -58,6 +61,7 @@ class Process:
         self.argv = tuple(argv)
         self.lines: list[str] = []
         self._changed = threading.Condition()
+        self._ended = False
         self._popen = subprocess.Popen(
             self.argv,
             env=dict(env),
@@ -80,6 +84,7 @@ class Process:
                     self.lines.append(line.rstrip("\n"))
                     self._changed.notify_all()
         with self._changed:
+            self._ended = True
             self._changed.notify_all()
 
     @property
@@ -108,7 +113,7 @@ class Process:
                     if re.search(pattern, line):
                         return line
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._reader.is_alive():
+                if left <= 0 or self._ended:
                     break
                 self._changed.wait(left)
         why = "did not say" if self.running else f"ended with {self._popen.returncode} before"
@@ -157,8 +162,8 @@ class Namespace:
         # be moved into a cgroup namespace from within it.
         group = self.space.cgroup(cgroup)
         move = ["sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(group)]
-        flags = ["-t", str(self._holder.pid), "-m", "-n", "-p", "-C"]
-        return [*move, "nsenter", *flags, "--", *argv]
+        flags = ["--mount", "--root", "--net", "--pid", "--cgroup"]
+        return [*move, "nsenter", "--target", str(self._holder.pid), *flags, "--", *argv]
 
     def start(
         self, *argv: str, cgroup: str = "user.slice", env: Mapping[str, str] | None = None
@@ -250,7 +255,10 @@ class Space:
     def namespace(self) -> Namespace:
         """One more network in this space."""
         pid = str(self._first.pid)
-        holder = Process(self._hold(["nsenter", "-t", pid, "-m", "-p", "unshare"]), self.env)
+        holder = Process(
+            self._hold(["nsenter", "--target", pid, "--mount", "--root", "--pid", "unshare"]),
+            self.env,
+        )
         self.processes.append(holder)
         holder.wait_for("held")
         return Namespace(self, holder)

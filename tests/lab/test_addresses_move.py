@@ -7,8 +7,11 @@ import time
 import pytest
 
 from tests.lab.addresses import (
+    CDN_BAD,
+    CDN_GOOD,
     GHCR,
     HUB,
+    HUB_AUTH,
     HUB_BLOBS,
     HUB_BLOBS_MOVED,
     HUB_MOVED,
@@ -18,7 +21,7 @@ from tests.lab.addresses import (
 from tests.lab.host import Host
 from tests.lab.internet import HOME, Internet
 from tests.lab.lab import Lab
-from tests.lab.policies import GHCR_ONLY, HUB_AND_GHCR, HUB_ONLY
+from tests.lab.policies import DOCKER_IO, GHCR_ONLY, HUB_AND_GHCR, HUB_ONLY, policy
 from tests.lab.space import wait_until
 
 TTL = 10
@@ -44,6 +47,8 @@ def test_pulls_go_on_when_the_registry_moves_and_a_download_outlives_its_address
         internet.set_name(new.name, *new.addresses)
     moved = time.monotonic()
     time.sleep(TTL)  # nobody who keeps to the TTL uses the old addresses from here on
+    for old in (HUB, HUB_AUTH):
+        internet.abandon(old)
     internet.reset_counts()
 
     # For longer than any address lasts without being refreshed, every pull succeeds.
@@ -83,6 +88,20 @@ def test_revoked_registry_is_cut_within_a_second(host: Host, internet: Internet)
     assert host.pull("docker.io/corp/app:1").refused
 
 
+def test_revoked_registry_is_cut_for_containers_too(host: Host, internet: Internet) -> None:
+    host.start_ramfw(HUB_AND_GHCR)
+    internet.limit_downloads(64 * 1024)
+    revoked = host.container().start_download(f"docker.io/{SLOW_IMAGE}")
+
+    reloaded = time.monotonic()
+    assert host.reload(GHCR_ONLY).ok
+    code = revoked.wait(5)
+
+    assert time.monotonic() - reloaded < 1
+    assert code != 0
+    assert "receiving\nafter " in revoked.output, "it was cut in the middle"
+
+
 def test_revoking_one_registry_leaves_the_other_alone(host: Host, internet: Internet) -> None:
     host.start_ramfw(HUB_AND_GHCR)
     internet.limit_downloads(64 * 1024)
@@ -94,3 +113,18 @@ def test_revoking_one_registry_leaves_the_other_alone(host: Host, internet: Inte
     assert kept.running
     internet.unlimit_downloads()
     assert kept.wait(20) == 0, kept.output
+
+
+def test_names_that_share_an_address_are_permitted_each_for_itself(host: Host) -> None:
+    good, bad = (f'host = "{site.name}"' for site in (CDN_GOOD, CDN_BAD))
+    host.start_ramfw(policy(good, bad))
+    assert host.pull(f"{CDN_GOOD.name}/corp/app:1").ok
+
+    assert host.reload(policy(good)).ok
+    pulled = host.pull(f"{CDN_GOOD.name}/corp/app:1")
+    assert pulled.ok, pulled.output
+    assert "names are not checked yet" in host.ramfw("status").output, "the other is open too"
+
+    assert host.reload(policy(DOCKER_IO)).ok
+    assert host.pull(f"{CDN_GOOD.name}/corp/app:1").refused
+    assert host.pull(f"{CDN_BAD.name}/corp/app:1").refused

@@ -1,0 +1,60 @@
+"""Whole messages and packets for the search to begin with."""
+
+from __future__ import annotations
+
+import struct
+
+import dns.message
+import dns.rrset
+
+RECORDS = (
+    ("A", "registry.example. CNAME cdn.example.", "cdn.example. A 192.0.2.1"),
+    ("AAAA", "registry.example. AAAA 2001:db8::1", "example. NS ns.example."),
+    ("HTTPS", 'registry.example. HTTPS 1 . alpn="h3,h2" ech="AAj+DQAEAAECAw==" ipv4hint=192.0.2.1'),
+    ("A", "registry.example. SOA ns.example. admin.example. 1 2 3 4 5"),
+    ("A", "registry.example. RRSIG A 8 2 60 20300101000000 20200101000000 1 example. AAAA"),
+)
+
+
+def dns_messages() -> list[bytes]:
+    """Responses with records of every kind that the decoder looks into."""
+    found = []
+    for kind, *records in RECORDS:
+        query = dns.message.make_query("registry.example.", kind, use_edns=0)
+        message = dns.message.make_response(query)
+        for record in records:
+            owner, of_kind, data = record.split(maxsplit=2)
+            message.answer.append(dns.rrset.from_text(owner, 60, "IN", of_kind, data))
+        found.append(message.to_wire())
+    return found
+
+
+def packets() -> list[bytes]:
+    """A message in UDP and TCP, over IPv4 and IPv6."""
+    payload = dns_messages()[0]
+    udp = struct.pack("!HHHH", 53, 4000, 8 + len(payload), 1) + payload
+    tcp = struct.pack("!HHIIBBHHH", 53, 4000, 1, 1, 0x50, 0x18, 9, 0, 0) + payload
+    found = []
+    for protocol, body in ((17, udp), (6, tcp)):
+        found.append(
+            struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, protocol, 0)
+            + bytes(range(8))
+            + body
+        )
+        options = bytes((protocol, 0)) + bytes(6)
+        found.append(
+            struct.pack("!IHBB", 6 << 28, len(body) + 8, 60, 64) + bytes(32) + options + body
+        )
+    return found
+
+
+def streams() -> list[bytes]:
+    """Framed messages, behind the places where they are cut."""
+    framed = b"".join(len(one).to_bytes(2) + one for one in dns_messages())
+    return [bytes((5, 3, 60, 9, 200, 30)) + framed]
+
+
+def seeds(target: str) -> list[bytes]:
+    """What to begin with for a target."""
+    by_target = {"dns_stream": streams, "ip_packet": packets, "kernel": packets}
+    return by_target.get(target, dns_messages)()

@@ -1,0 +1,214 @@
+"""What status tells: facts where they are known, and every gap with what mends it."""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from ramfw.core.engine import Engine
+from ramfw.core.events import Cgroup, CgroupsChanged, LinksChanged, PolicyLoaded, ServersChanged
+from ramfw.core.leases import GRACE, LONGEST_STALE
+from ramfw.core.names import REFRESH_AT
+from ramfw.core.policy import ScopeName
+from ramfw.core.report import report
+from ramfw.core.tablestate import Count, Counts
+from ramfw.errors import KernelError
+from tests.unit.core.driver import SERVER, Driver
+from tests.unit.core.policies import policy
+
+HUB, GHCR = "hub.example", "ghcr.example"
+A, B = "192.0.2.10", "2001:db8::10"
+NOTHING = Counts({}, {})
+
+
+def started(body: str = "", *hosts: str) -> Driver:
+    driver = Driver()
+    driver.start(policy(body, *hosts))
+    return driver
+
+
+def told(driver: Driver, counts: Counts = NOTHING) -> dict[str, Any]:
+    return report(driver.engine, counts, driver.now)
+
+
+def host(driver: Driver, number: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = told(driver)["entries"][number]["hosts"][0]
+    return found
+
+
+def problems(driver: Driver) -> dict[str, tuple[str, str]]:
+    return {p["what"]: (p["follows"], p["mend"]) for p in told(driver)["problems"]}
+
+
+def test_without_a_policy_there_is_nothing_to_report() -> None:
+    with pytest.raises(ValueError, match="no policy was loaded"):
+        report(Engine(lambda: 0.5), NOTHING, 0.0)
+
+
+def test_before_anything_was_observed_it_says_so() -> None:
+    driver = Driver()
+    driver.tell(PolicyLoaded(policy("", HUB)))
+    found = told(driver)
+    assert (found["in_force"], found["settled"], found["verified_ago"]) == (False, False, None)
+    assert found["dns"] == {"servers": [], "problem": "the DNS servers are not known yet"}
+    assert found["links"] == {"bridges": [], "uplinks": [], "unfollowed": []}
+    assert host(driver)["problem"] == "not asked for yet"
+
+
+def test_a_name_from_its_first_answer_to_its_last() -> None:
+    driver = started("", HUB)
+    assert host(driver)["next_refresh_in"] is None, "it is being asked for"
+    driver.answers(HUB, A, B, ttl=100)
+    driver.now += 10
+    seen = host(driver)
+    assert seen["addresses"] == [
+        {"address": address, "expires_in": 90 + GRACE, "server": SERVER, "learned_ago": 10}
+        for address in (A, B)
+    ]
+    assert seen["next_refresh_in"] == pytest.approx(100 * REFRESH_AT * 0.95 - 10)
+    assert (seen["last_good_ago"], seen["serving_stale_for"], seen["problem"]) == (10, None, "")
+    driver.answers(HUB)
+    seen = host(driver)
+    assert seen["serving_stale_for"] == LONGEST_STALE - 10
+    assert seen["problem"] == f"{SERVER}: servfail"
+    driver.now += LONGEST_STALE
+    assert host(driver)["serving_stale_for"] == 0
+    assert host(driver)["next_refresh_in"] == 0, "it is overdue, and not in the past"
+
+
+def test_a_name_that_no_server_was_asked_for_says_why() -> None:
+    driver = started("", HUB)
+    driver.tell(ServersChanged((), "resolv.conf names no server"))
+    driver.answers(HUB)
+    assert "servfail" in host(driver)["problem"]
+    assert problems(driver)["resolv.conf names no server"][0] == "no name can be resolved"
+    assert told(driver)["dns"] == {"servers": [], "problem": "resolv.conf names no server"}
+
+
+def test_a_wildcard_opens_nothing_yet_and_says_so() -> None:
+    driver = started('[[allow]]\nhost = "*.wild.example"')
+    seen = host(driver)
+    assert "opens nothing" in seen["problem"]
+    assert (seen["next_refresh_in"], seen["last_good_ago"]) == (None, None)
+
+
+def test_counters_are_found_by_entry_and_scope_and_live_flows_by_their_mark() -> None:
+    driver = started("[enforcement]\nmark_mask = 0x00ffff00", HUB, GHCR)
+    counts = Counts(
+        {
+            "entry_17": Count(7, 700),
+            "engines_refused": Count(3, 180),
+            "containers_audited": Count(2, 120),
+            "revoked": Count(1, 60),
+        },
+        {17: Count(9, 900), 17 << 8: Count(50, 5000)},
+    )
+    found = told(driver, counts)
+    assert [(e["id"], e["connections"], e["bytes"]) for e in found["entries"]] == [
+        (16, 0, 0),
+        (17, 7, 5000),
+    ]
+    scopes = {scope["name"]: scope for scope in found["scopes"]}
+    assert list(scopes) == ["engines", "containers", "host"]
+    assert scopes["engines"]["refused"] == {"packets": 3, "bytes": 180}
+    assert scopes["containers"]["audited"] == {"packets": 2, "bytes": 120}
+    assert scopes["host"]["refused"] == {"packets": 0, "bytes": 0}
+    assert found["revoked"] == {"packets": 1, "bytes": 60}
+
+
+def test_each_scope_shows_what_it_covers() -> None:
+    driver = started('[scopes.containers]\ninterfaces = ["docker0"]\nregistry_ports = [443, 5000]')
+    engine, box = "system.slice/docker.service", "system.slice/docker-1.scope"
+    driver.tell(
+        CgroupsChanged(
+            frozenset(
+                {(Cgroup(engine, ScopeName.ENGINES), 1), (Cgroup(box, ScopeName.CONTAINERS), 2)}
+            )
+        )
+    )
+    engines, containers, hosts = told(driver)["scopes"]
+    assert (engines["mode"], engines["cgroups"], engines["registry_ports"]) == (
+        "strict",
+        [engine],
+        [],
+    )
+    assert (containers["cgroups"], containers["interfaces"]) == ([box], ["docker0"])
+    assert containers["registry_ports"] == [443, 5000]
+    assert (hosts["mode"], hosts["cgroups"]) == ("off", [])
+
+
+def test_an_address_entry_shows_its_networks_and_scopes() -> None:
+    driver = started('[[allow]]\naddress = "10.0.0.0/24"\nports = [514]\nscopes = ["engines"]')
+    (entry,) = told(driver)["entries"]
+    assert (entry["kind"], entry["networks"], entry["hosts"]) == ("address", ["10.0.0.0/24"], [])
+    assert entry["scopes"] == ["engines"]
+
+
+def test_in_force_is_told_with_when_it_was_seen() -> None:
+    driver = started("", HUB)
+    driver.now += 5
+    found = told(driver)
+    assert (found["in_force"], found["settled"], found["verified_ago"]) == (True, False, 5)
+    driver.answers(HUB, A)
+    assert told(driver)["settled"]
+
+
+def test_a_kernel_that_refuses_is_a_problem_until_it_does_not() -> None:
+    driver = started("", HUB)
+    driver.kernel.failures += [KernelError(errno.ENOBUFS, "nft transaction") for _ in range(3)]
+    driver.reload(policy("", HUB, GHCR))
+    words = "the kernel refused the last change: nft transaction: No buffer space available"
+    assert words in problems(driver)
+    assert told(driver)["kernel"]["rejections"] == 2
+    driver.sleep(10)
+    assert words not in problems(driver)
+    assert told(driver)["kernel"] == {
+        "rejections": 3,
+        "last_rejection": "nft transaction: No buffer space available",
+        "mismatches": 0,
+    }
+
+
+def test_an_engine_s_cgroup_is_missed_until_there_is_one() -> None:
+    driver = started("", HUB)
+    missing = "no cgroup of an engine exists now"
+    assert problems(driver)[missing][1] == "start the engine with Slice=engines.slice"
+    driver.cgroups(("system.slice/docker-1.scope", 1), scope=ScopeName.CONTAINERS)
+    assert missing in problems(driver)
+    driver.cgroups(("system.slice/docker.service", 41))
+    assert missing not in problems(driver)
+    driver.tell(CgroupsChanged(frozenset(), "no cgroup v2 hierarchy is mounted"))
+    assert missing not in problems(driver)
+    assert "no cgroup v2 hierarchy is mounted" in problems(driver)
+
+
+def test_an_engines_scope_that_is_off_misses_no_engine() -> None:
+    driver = started('[scopes.engines]\nmode = "off"', HUB)
+    assert "no cgroup of an engine exists now" not in problems(driver)
+    assert "scopes that are off: engines, host" in problems(driver)
+
+
+def test_what_is_not_enforced_is_said_with_what_mends_it() -> None:
+    body = (
+        '[enforcement]\nmode = "audit"\n[scopes.host]\nmode = "off"\n'
+        '[[allow]]\nproxy = "proxy.example"'
+    )
+    driver = started(body)
+    driver.tell(LinksChanged(frozenset(), frozenset({"br-lan"}), frozenset({"mv1", "mv0"})))
+    found = problems(driver)
+    assert "ramfw reload" in found["audit mode"][1]
+    assert found["scopes that are off: host"][1] == 'mode = "strict" under [scopes.host]'
+    assert "names are not checked yet" in found
+    assert "what is asked of a permitted proxy is not checked yet" in found
+    assert "macvlan or ipvlan interfaces: mv0, mv1" in found
+    assert all(follows and mend for follows, mend in found.values())
+
+
+def test_a_quiet_machine_has_no_problems_but_the_one_of_this_version() -> None:
+    driver = started('[scopes.host]\nmode = "strict"', HUB)
+    driver.cgroups(("engines.slice", 1))
+    driver.tell(ServersChanged((ip_address(SERVER),)))
+    assert list(problems(driver)) == ["names are not checked yet"]

@@ -1,0 +1,377 @@
+"""The daemon's own work: wiring, signals and the control socket, around a fake kernel.
+
+Observers are short generators, and names are answered from a table: nothing leaves the process
+but what goes over the control socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ramfw import daemon, policyfile
+from ramfw.control import RefusedError, request
+from ramfw.core.events import (
+    Address,
+    Answer,
+    CgroupsChanged,
+    Event,
+    LinksChanged,
+    Resolved,
+    ServerReply,
+)
+from ramfw.core.ruleset import ACCEPT, Chain
+from ramfw.core.tablestate import TableState
+from ramfw.core.transaction import DeleteTable
+from ramfw.errors import KernelError, ObserveError
+from ramfw.observe.cgroups import CgroupRoot
+from ramfw.program.fake import FakeKernel
+
+HUB, GHCR = "hub.example", "ghcr.example"
+SERVER = "192.0.2.53"
+ANSWERS = {HUB: "192.0.2.10", GHCR: "192.0.2.11"}
+PATIENCE = 10.0
+
+
+def policy_text(*hosts: str) -> str:
+    entries = "".join(f'[[allow]]\nhost = "{host}"\n' for host in hosts)
+    return f'version = 1\n{entries}[dns]\nservers = ["{SERVER}"]\n'
+
+
+class FakeResolver:
+    """Answers from the table, as the servers it was given."""
+
+    def __init__(self) -> None:
+        self.servers: tuple[Address, ...] = ()
+
+    def set_servers(self, servers: tuple[Address, ...]) -> None:
+        self.servers = servers
+
+    async def resolve(self, name: str, early: Callable[[Resolved], None]) -> Resolved:
+        del early
+        server = str(self.servers[0])
+        answer = Answer(ip_address(ANSWERS[name]), 300, server)
+        return Resolved(name, (answer,), (ServerReply(server, "ok"),))
+
+
+class Kernel(FakeKernel):
+    """Fails to be read back as often as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(time.monotonic)
+        self.unreadable = 0
+
+    def read(self, *, with_grants: bool) -> TableState | None:
+        if self.unreadable > 0:
+            self.unreadable -= 1
+            raise KernelError(0, "nft list", "Interrupted system call")
+        return super().read(with_grants=with_grants)
+
+
+@dataclass
+class Machine:
+    """What the daemon runs on."""
+
+    directory: Path
+    kernel: Kernel = field(default_factory=Kernel)
+    links: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
+    service_manager: socket.socket = field(
+        default_factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    )
+
+    @property
+    def policy(self) -> Path:
+        return self.directory / "policy.toml"
+
+    @property
+    def control(self) -> Path:
+        return self.directory / "control.sock"
+
+    def write(self, *hosts: str) -> None:
+        self.policy.write_text(policy_text(*hosts))
+
+    async def ask(self, command: str, **arguments: object) -> dict[str, Any]:
+        return await asyncio.to_thread(request, self.control, command, arguments)
+
+    async def heard(self) -> str:
+        """The next thing that the service manager was told."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            return (await loop.sock_recv(self.service_manager, 100)).decode()
+
+    async def changes(self) -> AsyncIterator[Event]:
+        """The links, as they are put there; an exception is raised."""
+        yield LinksChanged(frozenset({"docker0"}), frozenset(), frozenset())
+        while True:
+            event = await self.links.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    def open_addresses(self) -> set[str]:
+        grants = self.kernel.grants() if self.kernel.read(with_grants=False) else {}
+        return {str(key.network.network_address) for key in grants if key.port == 443}
+
+
+async def cgroups() -> AsyncIterator[CgroupsChanged]:
+    yield CgroupsChanged(frozenset())
+
+
+class Watching:
+    """An observer of which only `changes` counts."""
+
+    def __init__(self, changes: Callable[[], AsyncIterator[Event]]) -> None:
+        self.changes = changes
+
+
+@contextmanager
+def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    machine = Machine(directory)
+    machine.write(HUB)
+    monkeypatch.setattr(daemon, "Nft", lambda: machine.kernel)
+    monkeypatch.setattr(daemon, "Resolver", FakeResolver)
+    monkeypatch.setattr(daemon, "LinkWatch", lambda _: Watching(machine.changes))
+    monkeypatch.setattr(daemon, "CgroupWatch", lambda *_: Watching(cgroups))
+    monkeypatch.setattr(daemon, "find_v2_root", lambda _: CgroupRoot(directory))
+    monkeypatch.setattr(daemon, "held_ids", lambda _: frozenset())
+    address = str(directory / "notify")
+    with machine.service_manager as manager:
+        manager.bind(address)
+        manager.setblocking(False)  # noqa: FBT003 - the socket's own form
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        yield machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    with _machine(tmp_path, monkeypatch) as made:
+        yield made
+
+
+def started(machine: Machine) -> asyncio.Task[None]:
+    policy, _ = policyfile.read(machine.policy)
+    loop = asyncio.get_running_loop()
+    return loop.create_task(daemon.Daemon(machine.policy, machine.control).run(policy))
+
+
+@asynccontextmanager
+async def running(machine: Machine) -> AsyncIterator[asyncio.Task[None]]:
+    """The daemon, ready; it is ended by SIGTERM, if the test has not ended it."""
+    task = started(machine)
+    assert await machine.heard() == "READY=1"
+    try:
+        yield task
+    finally:
+        if not task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait([task], timeout=PATIENCE)
+        assert task.done()
+
+
+async def settled(machine: Machine) -> dict[str, Any]:
+    status = await machine.ask("wait", seconds=PATIENCE)
+    assert status["settled"]
+    return status
+
+
+async def test_it_says_that_it_is_ready_when_the_rules_are_in_force_and_not_before(
+    machine: Machine,
+) -> None:
+    machine.kernel.failures.append(KernelError(12, "nft transaction"))
+    async with running(machine) as task:
+        assert len(machine.kernel.committed) >= 1
+        assert machine.kernel.failures == []
+        status = await settled(machine)
+    await task
+    assert (status["in_force"], status["pid"]) == (True, os.getpid())
+    assert status["policy"] == str(machine.policy)
+    assert [entry["label"] for entry in status["entries"]] == [HUB]
+    assert status["dns"]["servers"] == [SERVER]
+    assert machine.open_addresses() == {ANSWERS[HUB]}, "SIGTERM leaves the rules"
+    assert not machine.control.exists()
+    with pytest.raises(BlockingIOError):
+        machine.service_manager.recv(100)
+
+
+async def test_a_reload_puts_the_new_policy_in_force(machine: Machine) -> None:
+    async with running(machine):
+        await settled(machine)
+        machine.write(GHCR)
+        assert await machine.ask("reload") == {"in_force": True, "warnings": []}
+        status = await settled(machine)
+        assert [entry["label"] for entry in status["entries"]] == [GHCR]
+        assert machine.open_addresses() == {ANSWERS[GHCR]}
+
+
+async def test_a_bad_policy_changes_nothing_and_status_shows_it_until_it_is_mended(
+    machine: Machine,
+) -> None:
+    async with running(machine):
+        await settled(machine)
+        before = machine.kernel.read(with_grants=False)
+        machine.policy.write_text('version = 1\n[[allow]]\nhots = "ghcr.example"\n')
+        with pytest.raises(RefusedError) as refused:
+            await machine.ask("reload")
+        assert [problem["line"] for problem in refused.value.problems] == [2, 3]
+        status = await settled(machine)
+        assert "allow[0].hots" in status["policy_problems"][1]
+        assert status["in_force"]
+        assert machine.kernel.read(with_grants=False) == before
+        assert machine.open_addresses() == {ANSWERS[HUB]}
+        machine.write(HUB)
+        await machine.ask("reload")
+        assert (await settled(machine))["policy_problems"] == []
+
+
+async def test_a_hangup_reloads_and_a_bad_policy_does_not_end_the_daemon(machine: Machine) -> None:
+    async with running(machine) as task:
+        await settled(machine)
+        machine.write(HUB, GHCR)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(machine, lambda status: len(status["entries"]) == 2)
+        machine.policy.write_text("")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(machine, lambda status: bool(status["policy_problems"]))
+        assert not task.done()
+
+
+async def until(machine: Machine, seen: Callable[[dict[str, Any]], bool]) -> None:
+    """Ask for the status until it is as wanted."""
+    async with asyncio.timeout(PATIENCE):
+        while not seen(await settled(machine)):
+            pass
+
+
+async def test_unload_removes_the_table_and_ends_the_daemon(machine: Machine) -> None:
+    async with running(machine) as task:
+        await settled(machine)
+        assert await machine.ask("unload") == {"unloaded": True}
+        async with asyncio.timeout(PATIENCE):
+            await task
+    assert machine.kernel.read(with_grants=False) is None
+    assert machine.kernel.committed[-1] == (DeleteTable(),)
+
+
+async def test_an_unload_that_the_kernel_refuses_leaves_all_as_it_was(machine: Machine) -> None:
+    async with running(machine) as task:
+        await settled(machine)
+        machine.kernel.failures.append(KernelError(1, "nft transaction"))
+        with pytest.raises(RefusedError, match="Operation not permitted"):
+            await machine.ask("unload")
+        machine.write(GHCR)
+        await machine.ask("reload")
+        await settled(machine)
+        assert machine.open_addresses() == {ANSWERS[GHCR]}, "it goes on with its work"
+        assert not task.done()
+
+
+async def test_a_table_that_cannot_be_read_back_is_not_called_in_force(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(machine):
+        await settled(machine)
+        later: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            later.append(seconds)
+
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        machine.kernel.unreadable = 2
+        machine.write(GHCR)
+        await machine.ask("reload")
+        status = await settled(machine)
+        assert status["in_force"]
+        assert machine.kernel.unreadable == 0
+        assert [round(seconds) for seconds in later if seconds > 0] == [1, 1], "a second apart"
+
+
+async def test_what_somebody_changed_is_put_right_when_it_is_seen(machine: Machine) -> None:
+    async with running(machine):
+        await settled(machine)
+
+        def accept_all(chains: dict[str, Chain]) -> None:
+            chains["refusal"] = Chain("refusal", ((ACCEPT,),))
+
+        machine.kernel.tamper(accept_all)
+        machine.write(HUB, GHCR)
+        await machine.ask("reload")
+        status = await settled(machine)
+        assert status["kernel"]["mismatches"] == 1
+        state = machine.kernel.read(with_grants=False)
+        assert state is not None
+        assert Chain("refusal", ((ACCEPT,),)) not in state.ruleset.chains
+
+
+async def test_an_observer_that_fails_ends_the_daemon_and_leaves_the_rules(
+    machine: Machine,
+) -> None:
+    async with running(machine) as task:
+        await settled(machine)
+        machine.links.put_nowait(ObserveError("the netlink socket is gone"))
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait([task])
+        with pytest.raises(ExceptionGroup) as failed:
+            await task
+    assert failed.group_contains(ObserveError, match="the netlink socket is gone")
+    assert machine.open_addresses() == {ANSWERS[HUB]}
+    assert not machine.control.exists()
+
+
+async def test_a_daemon_that_starts_again_writes_no_rule_anew(machine: Machine) -> None:
+    async with running(machine):
+        await settled(machine)
+    committed = len(machine.kernel.committed)
+    async with running(machine):
+        await settled(machine)
+    written = {type(op).__name__ for t in machine.kernel.committed[committed:] for op in t}
+    assert written <= {"AddGrant", "DeleteGrant"}
+
+
+async def test_a_kernel_that_cannot_be_read_at_the_start_is_an_error_and_nothing_is_written(
+    machine: Machine,
+) -> None:
+    machine.kernel.unreadable = 1
+    with pytest.raises(ExceptionGroup) as failed:
+        await started(machine)
+    assert failed.group_contains(KernelError)
+    assert machine.kernel.committed == []
+
+
+async def test_it_explains_from_what_it_knows(machine: Machine) -> None:
+    async with running(machine):
+        await settled(machine)
+        told = await machine.ask("explain", query=ANSWERS[HUB])
+        assert (told["permitted"], told["daemon_running"]) == (True, True)
+
+
+async def test_without_a_cgroup_hierarchy_it_runs_and_says_so(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "find_v2_root", lambda _: None)
+    async with running(machine):
+        status = await settled(machine)
+    assert "no cgroup v2 hierarchy is mounted" in {p["what"] for p in status["problems"]}
+
+
+async def test_marks_that_cannot_be_read_are_a_warning(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(_: int) -> frozenset[int]:
+        raise ObserveError("cannot read the conntrack table")
+
+    monkeypatch.setattr(daemon, "held_ids", unreadable)
+    monkeypatch.setattr(daemon.log, "propagate", True)
+    async with running(machine):
+        assert (await settled(machine))["in_force"]
+    assert "cannot read the conntrack table" in caplog.text

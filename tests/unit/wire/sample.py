@@ -1,0 +1,112 @@
+"""One ruleset with a rule of each form that ramfw writes, and how each nft lists it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ramfw.core.compiler import KEY4
+from ramfw.core.reconcile import diff
+from ramfw.core.ruleset import (
+    ACCEPT,
+    DROP,
+    CgroupElement,
+    Chain,
+    Count,
+    Field,
+    FlagsMatch,
+    Hook,
+    Lookup,
+    Masked,
+    Match,
+    NamedSet,
+    Reject,
+    Ruleset,
+    SetMark,
+    SetRef,
+    SocketCgroup,
+    Verdict,
+    goto,
+    jump,
+)
+from ramfw.wire.nft_writer import write
+
+LISTINGS = Path(__file__).parent / "listings"
+VERSIONS = ("1.0.6", "1.1.3")
+
+LOW, HIGH = Masked(Field.CT_MARK, 0x0000FFFF), Masked(Field.CT_MARK, 0xFFFF0000)
+FLAGS = frozenset({"fin", "syn", "rst", "ack"})
+
+SAMPLE = Ruleset(
+    chains=(
+        Chain(
+            "entry_16",
+            ((Count("entry_16"), SetMark(0xFFFF0000, 0x10)),),
+            comment="d405baec713bdf31 registry.example:8443",
+        ),
+        Chain("high", ((SetMark(0x0000FFFF, 0x00100000),), (Match(HIGH, 0x00100000), ACCEPT))),
+        Chain(
+            "judge",
+            (
+                (Match(Field.L4PROTO, "icmp"), ACCEPT),
+                (Match(Field.L4PROTO, "tcp", negated=True), Verdict("return")),
+                (Match(Field.OIFNAME, SetRef("bridges")), ACCEPT),
+                (Match(Field.IIFNAME, SetRef("uplinks"), negated=True), jump("refusal")),
+                (Match(Field.OIFNAME, "lo"), ACCEPT),
+                (Match(Field.CT_STATE, frozenset({"invalid", "untracked"})), DROP),
+                (Match(Field.UDP_DPORT, 443), goto("refusal")),
+                (Match(Field.TCP_DPORT, SetRef("ports"), negated=True), ACCEPT),
+                (
+                    Match(Field.CT_STATE, frozenset({"new"})),
+                    FlagsMatch(FLAGS, frozenset({"syn"}), negated=True),
+                    goto("refusal"),
+                ),
+                (Lookup((Field.IP_DADDR, Field.L4PROTO, Field.TH_DPORT), "permitted4"),),
+                (
+                    Match(LOW, 0),
+                    Lookup((Field.IP_DADDR, Field.L4PROTO, Field.TH_DPORT), "ranges4"),
+                ),
+                (Match(LOW, 0, negated=True), goto("refusal")),
+            ),
+        ),
+        Chain(
+            "judge_output",
+            (
+                (Match(Field.CT_DIRECTION, "reply"), ACCEPT),
+                (Match(LOW, SetRef("live")), ACCEPT),
+                (Match(SocketCgroup(1), SetRef("engines_1")), goto("judge")),
+            ),
+            Hook("output", -150),
+        ),
+        Chain(
+            "refusal",
+            (
+                (Match(Field.L4PROTO, "tcp"), Reject("tcp reset")),
+                (Reject("icmpx admin-prohibited"),),
+            ),
+        ),
+        Chain("retired", (), comment="0123456789abcdef gone.example"),
+    ),
+    sets=(
+        NamedSet(
+            "bridges", ("ifname",), frozenset({"interval"}), elements=frozenset({"br-*", "d0"})
+        ),
+        NamedSet(
+            "engines_1", ("cgroupsv2",), elements=frozenset({CgroupElement("engines.slice", 1, 7)})
+        ),
+        NamedSet("live", ("mark",), counted=True, elements=frozenset({4, 16})),
+        NamedSet("permitted4", KEY4, frozenset({"timeout"}), verdicts=True),
+        NamedSet("ports", ("inet_service",), elements=frozenset({80, 443})),
+        NamedSet("ranges4", KEY4, frozenset({"interval", "timeout"}), verdicts=True),
+        NamedSet("uplinks", ("ifname",), elements=frozenset()),
+    ),
+    counters=frozenset({"entry_16"}),
+)
+
+
+def listing(version: str) -> str:
+    """What that nft prints of the sample: `nft -t -s -y list table`, then each set but the maps."""
+    return (LISTINGS / f"nft-{version}.txt").read_text()
+
+
+if __name__ == "__main__":
+    print(write(diff(SAMPLE, None)[0]), end="")  # noqa: T201 - to be given to another nft
