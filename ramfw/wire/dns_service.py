@@ -37,7 +37,8 @@ def neutralize(payload: bytes, asked: Question) -> bytes | None:
     """The message with every ECH key and every `h3` made void, of the same length.
 
     `asked` is `question(payload)`. None where nothing has to change, and for a message that is
-    malformed or no response to a standard query, of which nothing counts anyway. Doing it again changes nothing.
+    malformed or no response to a standard query, of which nothing counts anyway. Doing it again
+    changes nothing.
     """
     if not asked.is_response:
         return None

@@ -53,9 +53,15 @@ for turn in first second; do
         mount --rbind /sys "$root/sys"
         mount --rbind /dev "$root/dev"
         mount -t tmpfs tmpfs "$root/run"
-        chroot "$root" /usr/bin/env --ignore-environment HOME=/root LANG=C.UTF-8 \
+        # Not chroot alone: who enters this mount namespace anew, as dockerd does, would land in
+        # the machine that is outside.
+        cd "$root"
+        mkdir -p mnt
+        pivot_root . mnt
+        chroot . /usr/bin/env --ignore-environment HOME=/root LANG=C.UTF-8 \
             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-            make --no-print-directory --directory=/srv/ramfw "$@" </dev/null
+            bash -euc "umount --lazy /mnt
+                make --no-print-directory --directory=/srv/ramfw \"\$@\"" - "$@" </dev/null
         exit # a command after chroot: the shell stays, as the one that reaps orphans
     ' - "$root" "${targets[@]}"
     echo "fresh-root: that took $SECONDS s"

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 
 from ramfw import daemon, policyfile
 from ramfw.control import RefusedError, request
+from ramfw.core import names
 from ramfw.core.events import (
     Address,
     Answer,
@@ -33,7 +35,7 @@ from ramfw.core.events import (
 )
 from ramfw.core.ruleset import ACCEPT, Chain
 from ramfw.core.tablestate import TableState
-from ramfw.core.transaction import DeleteTable
+from ramfw.core.transaction import DeleteTable, Transaction
 from ramfw.errors import KernelError, ObserveError
 from ramfw.observe.cgroups import CgroupRoot
 from ramfw.program.fake import FakeKernel
@@ -52,8 +54,9 @@ def policy_text(*hosts: str) -> str:
 class FakeResolver:
     """Answers from the table, as the servers it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: dict[str, int]) -> None:
         self.servers: tuple[Address, ...] = ()
+        self.failures = failures
 
     def set_servers(self, servers: tuple[Address, ...]) -> None:
         self.servers = servers
@@ -61,16 +64,25 @@ class FakeResolver:
     async def resolve(self, name: str, early: Callable[[Resolved], None]) -> Resolved:
         del early
         server = str(self.servers[0])
+        if self.failures.get(name, 0) > 0:
+            self.failures[name] -= 1
+            return Resolved(name, (), (ServerReply(server, "timeout"),))
         answer = Answer(ip_address(ANSWERS[name]), 300, server)
         return Resolved(name, (answer,), (ServerReply(server, "ok"),))
 
 
 class Kernel(FakeKernel):
-    """Fails to be read back as often as it is told."""
+    """Fails to be read back as often as it is told, and tells of the table's end."""
 
     def __init__(self) -> None:
         super().__init__(time.monotonic)
         self.unreadable = 0
+        self.on_delete: Callable[[], object] = int
+
+    def run(self, transaction: Transaction) -> None:
+        super().run(transaction)
+        if transaction == (DeleteTable(),):
+            self.on_delete()
 
     def read(self, *, with_grants: bool) -> TableState | None:
         if self.unreadable > 0:
@@ -86,6 +98,8 @@ class Machine:
     directory: Path
     kernel: Kernel = field(default_factory=Kernel)
     links: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
+    resolver_failures: dict[str, int] = field(default_factory=dict)
+    watched: list[str] = field(default_factory=list)
     service_manager: socket.socket = field(
         default_factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     )
@@ -110,14 +124,18 @@ class Machine:
         async with asyncio.timeout(PATIENCE):
             return (await loop.sock_recv(self.service_manager, 100)).decode()
 
-    async def changes(self) -> AsyncIterator[Event]:
+    async def changes(self, patterns: tuple[str, ...]) -> AsyncIterator[Event]:
         """The links, as they are put there; an exception is raised."""
+        self.watched.append(f"follows {', '.join(patterns)}")
         yield LinksChanged(frozenset({"docker0"}), frozenset(), frozenset())
-        while True:
-            event = await self.links.get()
-            if isinstance(event, Exception):
-                raise event
-            yield event
+        try:
+            while True:
+                event = await self.links.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            self.watched.append("ends")
 
     def open_addresses(self) -> set[str]:
         grants = self.kernel.grants() if self.kernel.read(with_grants=False) else {}
@@ -140,8 +158,8 @@ def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     machine = Machine(directory)
     machine.write(HUB)
     monkeypatch.setattr(daemon, "Nft", lambda: machine.kernel)
-    monkeypatch.setattr(daemon, "Resolver", FakeResolver)
-    monkeypatch.setattr(daemon, "LinkWatch", lambda _: Watching(machine.changes))
+    monkeypatch.setattr(daemon, "Resolver", lambda: FakeResolver(machine.resolver_failures))
+    monkeypatch.setattr(daemon, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
     monkeypatch.setattr(daemon, "CgroupWatch", lambda *_: Watching(cgroups))
     monkeypatch.setattr(daemon, "find_v2_root", lambda _: CgroupRoot(directory))
     monkeypatch.setattr(daemon, "held_ids", lambda _: frozenset())
@@ -209,9 +227,11 @@ async def test_a_reload_puts_the_new_policy_in_force(machine: Machine) -> None:
         await settled(machine)
         machine.write(GHCR)
         assert await machine.ask("reload") == {"in_force": True, "warnings": []}
+        assert machine.open_addresses() == {ANSWERS[GHCR]}, "it is done when it is answered"
         status = await settled(machine)
         assert [entry["label"] for entry in status["entries"]] == [GHCR]
-        assert machine.open_addresses() == {ANSWERS[GHCR]}
+    with pytest.raises(BlockingIOError):
+        machine.service_manager.recv(100)
 
 
 async def test_a_bad_policy_changes_nothing_and_status_shows_it_until_it_is_mended(
@@ -232,6 +252,30 @@ async def test_a_bad_policy_changes_nothing_and_status_shows_it_until_it_is_mend
         machine.write(HUB)
         await machine.ask("reload")
         assert (await settled(machine))["policy_problems"] == []
+
+
+async def test_observers_begin_anew_only_where_a_policy_asks_for_other_things(
+    machine: Machine,
+) -> None:
+    scope = '[scopes.containers]\ninterfaces = ["docker0"]\n'
+    machine.policy.write_text(policy_text(HUB) + scope)
+    async with running(machine):
+        await machine.ask("reload")
+        assert machine.watched == ["follows docker0"]
+        machine.policy.write_text(machine.policy.read_text().replace("docker0", "cni0"))
+        await machine.ask("reload")
+        await settled(machine)
+        assert sorted(machine.watched) == ["ends", "follows cni0", "follows docker0"]
+
+
+async def test_a_name_that_failed_is_asked_again_when_its_time_has_come(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "FIRST_RETRY", 0.01)
+    machine.resolver_failures[HUB] = 3
+    async with running(machine):
+        await until(machine, lambda status: bool(status["entries"][0]["hosts"][0]["addresses"]))
+    assert machine.open_addresses() == {ANSWERS[HUB]}
 
 
 async def test_a_hangup_reloads_and_a_bad_policy_does_not_end_the_daemon(machine: Machine) -> None:
@@ -261,6 +305,27 @@ async def test_unload_removes_the_table_and_ends_the_daemon(machine: Machine) ->
             await task
     assert machine.kernel.read(with_grants=False) is None
     assert machine.kernel.committed[-1] == (DeleteTable(),)
+
+
+async def test_what_happens_during_an_unload_does_not_bring_the_table_back(
+    machine: Machine,
+) -> None:
+    loop = asyncio.get_running_loop()
+    policy, _ = policyfile.read(machine.policy)
+    unloaded = daemon.Daemon(machine.policy, machine.control)
+    changed = LinksChanged(frozenset({"docker0"}), frozenset({"br-lan"}), frozenset())
+    machine.kernel.on_delete = lambda: loop.call_soon_threadsafe(
+        unloaded._events.put_nowait, changed
+    )
+    task = loop.create_task(unloaded.run(policy))
+    assert await machine.heard() == "READY=1"
+    await settled(machine)
+    await machine.ask("unload")
+    async with asyncio.timeout(PATIENCE):
+        await task
+    unloaded._kernel_thread.shutdown(wait=True)
+    assert unloaded._engine.facts.links == changed, "it was heard of"
+    assert machine.kernel.read(with_grants=False) is None
 
 
 async def test_an_unload_that_the_kernel_refuses_leaves_all_as_it_was(machine: Machine) -> None:

@@ -39,6 +39,7 @@ UNNAMED = """
    {"range": [1, 4]}]}, "timeout": 3600, "expires": 3599}}, {"jump": {"target": "entry_16"}}],
  [{"elem": {"val": {"concat": [{"prefix": {"addr": "10.3.0.0", "len": 16}}, {"range": [6, 17]}, 9]},
    "timeout": 3600, "expires": 3599}}, {"jump": {"target": "entry_16"}}],
+ [{"concat": ["10.4.0.1", {"range": [6, 17]}, 9]}, {"accept": null}],
  ["192.0.2.1", {"accept": null}]]
 """
 LIVE = """
@@ -81,7 +82,7 @@ def test_an_element_with_another_verdict_or_without_an_end_is_foreign() -> None:
 
 
 def test_an_element_that_ramfw_cannot_have_written_has_no_key() -> None:
-    assert [key for key, _ in taken(UNNAMED)] == [None] * 4
+    assert [key for key, _ in taken(UNNAMED)] == [None] * 5
 
 
 def test_a_map_without_elements_is_listed_without_them() -> None:

@@ -64,6 +64,7 @@ def chain(ruleset: Ruleset, name: str) -> Chain:
         ("ip daddr . meta", "ip saddr . meta"),
         ("!= syn / fin,syn,rst,ack", "!= syn / fin,syn,ack"),
         ("!= syn / fin,syn,rst,ack", "syn / fin,syn,rst,ack"),
+        ("tcp flags != syn / fin,syn,rst,ack", "tcp flags & syn == syn"),
         ("reject with tcp reset", "reject"),
         ("icmpx admin-prohibited", "icmpx port-unreachable"),
         ('comment "d405', 'comment "e405'),
@@ -133,6 +134,17 @@ def test_a_cgroup_that_is_gone_is_listed_by_its_number() -> None:
     assert {element.path for element in engines.elements or () if hasattr(element, "path")} == {
         "4711"
     }
+
+
+def test_an_element_that_cannot_be_read_is_a_difference_even_where_none_is_meant() -> None:
+    more = """table inet ramfw {
+        set uplinks {
+            type ifname
+            elements = { "eth0" comment "mine, all mine" }
+        }
+    }"""
+    found = read(listing("1.0.6") + more)
+    assert found == replace(MEANT, foreign=frozenset({"elements of uplinks"}))
 
 
 def test_a_comma_in_an_interface_s_name_parts_nothing() -> None:

@@ -74,6 +74,10 @@ MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), v
                 '{ type filter hook output priority -150; policy accept; comment "16 x"; }'
             ),
         ),
+        (
+            AddChain(Chain("c", (), Hook("input", 0), policy="drop")),
+            "add chain inet ramfw c { type filter hook input priority 0; policy drop; }",
+        ),
         (FlushChain("c"), "flush chain inet ramfw c"),
         (DeleteChain("c"), "delete chain inet ramfw c"),
         (AddRule("c", (ACCEPT,)), "add rule inet ramfw c accept"),
