@@ -23,7 +23,7 @@ from ramfw.core.questions import Asked, Questions
 from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import ObserveError
 from ramfw.wire import nflog, nfqueue, packet
-from ramfw.wire.dns_message import MalformedError, Question, answers, question
+from ramfw.wire.dns_message import Answers, Question, answers, question
 from ramfw.wire.dns_service import neutralize
 from ramfw.wire.dns_stream import Reassembler
 from ramfw.wire.netlink import errors
@@ -164,16 +164,25 @@ class DnsWatch:
             asked = question(payload)
             if asked is None or not asked.is_response or not self.permits(asked.name):
                 continue
-            answer = self._answer(handle, payload, asked, segment, now)
-            if answer is None:
+            given = self._given(payload, asked, segment, now)
+            if given is None:
                 continue
-            found.append(answer)
-            self._make_void(handle, datagram, segment, payload, asked)
+            server = str(ip_address(segment.source))
+            found.append(
+                HeldAnswer(
+                    handle,
+                    asked.name,
+                    tuple(Answer(ip_address(a), given.ttl, server) for a in given.addresses),
+                )
+            )
+            if given.services and handle:
+                self._make_void(handle, datagram, segment, payload, asked)
         return found
 
-    def _answer(
-        self, handle: int, payload: bytes, asked: Question, segment: packet.Segment, now: float
-    ) -> HeldAnswer | None:
+    def _given(
+        self, payload: bytes, asked: Question, segment: packet.Segment, now: float
+    ) -> Answers | None:
+        """What the answer to a question that was really asked says."""
         was = Asked(
             segment.destination,
             segment.dport,
@@ -189,24 +198,13 @@ class DnsWatch:
         given = answers(payload, asked)
         if given is None:
             self.tally.malformed += 1
-            return None
-        server = str(ip_address(segment.source))
-        return HeldAnswer(
-            handle,
-            asked.name,
-            tuple(Answer(ip_address(a), given.ttl, server) for a in given.addresses),
-        )
+        return given
 
     def _make_void(
         self, handle: int, datagram: bytes, segment: packet.Segment, payload: bytes, asked: Question
     ) -> None:
         """Void ECH keys and h3, where the whole message is in this packet."""
-        if not handle:
-            return
-        try:
-            changed = neutralize(payload, asked)
-        except MalformedError:
-            return
+        changed = neutralize(payload, asked)
         if changed is None:
             return
         present = self._replaced.get(handle, datagram)
