@@ -55,9 +55,9 @@ class Leases:
                 changed.add(answer.address)
         return changed
 
-    def prolong(self, name: str, last_good: float, now: float) -> set[Address]:
-        """Serve the last good answer on, up to LONGEST_STALE after it was given."""
-        until = min(now + SHORTEST_TTL + GRACE, last_good + LONGEST_STALE)
+    def prolong(self, name: str, last_good: float, asked_next: float) -> set[Address]:
+        """Serve the last good answer until the next one may come, at most LONGEST_STALE long."""
+        until = min(asked_next + GRACE, last_good + LONGEST_STALE)
         changed = set()
         for address, lease in list(self._by_name.get(name, {}).items()):
             prolonged = Lease(lease.server, lease.learned, until)
