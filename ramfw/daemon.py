@@ -82,7 +82,7 @@ def run(policy: Path, control: Path) -> int:
     """
     _log_to_stderr()
     loaded, warnings = policyfile.read(policy)
-    daemon = Daemon(policy, control, Watchdog())
+    daemon = Daemon(policy, control, Watchdog().beat)
     for warning in warnings:
         log.warning("%s", warning)
     asyncio.run(daemon.run(loaded))
@@ -111,9 +111,14 @@ class _JournalFormatter(logging.Formatter):
 class Daemon:
     """One engine, one kernel table, one control socket."""
 
-    def __init__(self, policy_path: Path, control_path: Path, watchdog: Watchdog) -> None:
-        """Raises MissingError where libnftables is not there."""
-        self._watchdog = watchdog
+    def __init__(
+        self, policy_path: Path, control_path: Path, show_life: Callable[[], None]
+    ) -> None:
+        """Raises MissingError where libnftables is not there.
+
+        `show_life` is called once a second while the daemon's loop goes round.
+        """
+        self._beat = show_life
         self._policy_path = policy_path
         self._control_path = control_path
         self._engine = Engine(random.random)
@@ -143,14 +148,26 @@ class Daemon:
             "reload": self._reload,
             "unload": self._unload,
         }
-        async with ControlServer(self._control_path, handlers), asyncio.TaskGroup() as self._tasks:
-            await self._main_loop(policy)
-            for task in self._running:
-                task.cancel()
+        try:
+            server = ControlServer(self._control_path, handlers)
+            async with server, asyncio.TaskGroup() as self._tasks:
+                await self._main_loop(policy)
+                for task in self._running:
+                    task.cancel()
+        finally:
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        if self._dns is not None:
+            for listener in self._dns.sockets:
+                asyncio.get_running_loop().remove_reader(listener)
+            self._dns.close()
+            self._dns = None
+        self._batches.close()
 
     async def _show_life(self) -> None:
         while True:
-            self._watchdog.beat()
+            self._beat()
             notify("WATCHDOG=1")
             await asyncio.sleep(BEAT)
 
@@ -245,7 +262,7 @@ class Daemon:
     async def _program(self, command: Program) -> None:
         try:
             await self._in_kernel_thread(lambda: self._kernel.run(command.transaction))
-        except KernelError as error:
+        except (KernelError, ValueError) as error:
             self._events.put_nowait(Rejected(str(error)))
         else:
             self._events.put_nowait(Committed())

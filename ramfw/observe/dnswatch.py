@@ -29,14 +29,14 @@ from ramfw.wire.dns_stream import Reassembler
 from ramfw.wire.netlink import errors
 
 _NETLINK_NETFILTER = 12
-_NETLINK_NO_ENOBUFS = 5
-_SOL_NETLINK = 270
 _SO_RCVBUFFORCE = 33
 _RECEIVE = 16 << 20  # bytes of answers and questions that may wait for the daemon
 _DATAGRAM = 1 << 17
 _MOST_WAITING = 16_384
 _MOST_STREAMS = 1_024
 _A_READING = 512  # answers; then the loop sees to other things
+_A_SENDING = 1 << 16  # bytes of verdicts at once, unless one is longer: a send buffer has room
+_MODULUS = 1 << 32
 
 
 @dataclass(slots=True)
@@ -114,28 +114,33 @@ class DnsWatch:
             )
             for handle in handles
         ]
-        with suppress(BlockingIOError):
-            self._answering.send(b"".join(verdicts))
+        for some in _joined(verdicts):
+            self._answering.send(some)
 
     # -- questions -----------------------------------------------------------------------------
 
     def _read_questions(self, now: float) -> None:
-        try:
-            for datagram in _datagrams(self._asking):
+        while True:
+            try:
+                datagram = self._asking.recv(_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.tally.questions_lost += 1
+                continue
+            try:
                 for copied in nflog.packets(datagram):
                     self._note(copied.payload, now)
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            self.tally.questions_lost += 1
-        except ValueError:
-            self.tally.malformed += 1
+            except ValueError:
+                self.tally.malformed += 1
 
     def _note(self, datagram: bytes, now: float) -> None:
         segment = packet.parse(datagram)
         if segment is None:
             return
-        for payload in self._messages(datagram, segment):
+        for _, payload in self._messages(datagram, segment):
             asked = question(payload)
             if asked is not None and not asked.is_response and self.permits(asked.name):
                 self._questions.note(
@@ -159,7 +164,7 @@ class DnsWatch:
             self.tally.malformed += 1
             return []
         found = []
-        for payload in self._messages(datagram, segment):
+        for offset, payload in self._messages(datagram, segment):
             self.tally.answers += 1
             asked = question(payload)
             if asked is None or not asked.is_response or not self.permits(asked.name):
@@ -175,8 +180,13 @@ class DnsWatch:
                     tuple(Answer(ip_address(a), given.ttl, server) for a in given.addresses),
                 )
             )
-            if given.services and handle:
-                self._make_void(handle, datagram, segment, payload, asked)
+            changed = neutralize(payload, asked) if given.services and handle else None
+            fits = 0 <= offset <= segment.end - segment.start - len(payload)
+            fits = fits and len(datagram) <= nfqueue.MAX_PAYLOAD
+            if changed is not None and fits:
+                present = self._replaced.get(handle, datagram)
+                self._replaced[handle] = packet.replace(present, segment, offset, changed)
+                self.tally.changed += 1
         return found
 
     def _given(
@@ -200,24 +210,14 @@ class DnsWatch:
             self.tally.malformed += 1
         return given
 
-    def _make_void(
-        self, handle: int, datagram: bytes, segment: packet.Segment, payload: bytes, asked: Question
-    ) -> None:
-        """Void ECH keys and h3, where the whole message is in this packet."""
-        changed = neutralize(payload, asked)
-        if changed is None:
-            return
-        present = self._replaced.get(handle, datagram)
-        offset = datagram.find(payload, segment.start)
-        if offset >= 0:
-            self._replaced[handle] = packet.replace(present, segment, offset, changed)
-            self.tally.changed += 1
+    def _messages(self, datagram: bytes, segment: packet.Segment) -> Iterator[tuple[int, bytes]]:
+        """The DNS messages that end in this packet, each with its place in the payload.
 
-    def _messages(self, datagram: bytes, segment: packet.Segment) -> Iterator[bytes]:
-        """The DNS messages that end in this packet."""
+        Negative for one that began in an earlier packet: it can no longer be changed.
+        """
         payload = datagram[segment.start : segment.end]
         if segment.protocol == packet.UDP:
-            yield payload
+            yield 0, payload
             return
         flow = (segment.source, segment.sport, segment.destination, segment.dport)
         if segment.flags & packet.SYN:
@@ -227,7 +227,8 @@ class DnsWatch:
                 del self._streams[next(iter(self._streams))]
         elif (stream := self._streams.get(flow)) is not None:
             for message in stream.feed(segment.sequence, payload):
-                yield message.payload
+                behind = (segment.sequence + len(payload) - message.sequence) % _MODULUS
+                yield len(payload) - behind, message.payload
         if segment.flags & (packet.FIN | packet.RST):
             self._streams.pop(flow, None)
 
@@ -251,10 +252,17 @@ def _listen(bind: bytes) -> socket.socket:
     return listener
 
 
-def _datagrams(listener: socket.socket) -> Iterator[bytes]:
-    with suppress(BlockingIOError):
-        while True:
-            yield listener.recv(_DATAGRAM)
+def _joined(verdicts: list[bytes]) -> Iterator[bytes]:
+    """The verdicts in few datagrams, none too long to be sent."""
+    some: list[bytes] = []
+    size = 0
+    for verdict in verdicts:
+        if some and size + len(verdict) > _A_SENDING:
+            yield b"".join(some)
+            some, size = [], 0
+        some.append(verdict)
+        size += len(verdict)
+    yield b"".join(some)
 
 
 def _shown(listener: socket.socket, form: WatchForm) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Self
 
 from ramfw.core.ruleset import Count, Queue, Rule
 from ramfw.core.transaction import AddGrant, AddRule, DeleteGrant, Transaction
@@ -32,11 +34,22 @@ class Batches:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
             self._socket.bind((0, 0))
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND)
+            with suppress(PermissionError):  # in a user namespace of one's own
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND)
             self._socket.settimeout(_PATIENCE)
         except OSError as error:
             raise KernelError(error.errno or 0, "netlink socket") from error
         self._sequence = 1
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def grant(self, grants: Iterable[AddGrant | DeleteGrant]) -> None:
         """Commit grants to maps of the table, which must be there."""
@@ -69,8 +82,12 @@ class Batches:
             ended = False
             while not ended:
                 for sequence, number in errors(self._socket.recv(_DATAGRAM)):
+                    if not wanted.first <= sequence <= wanted.last + 1:
+                        continue  # of an earlier batch, whose answer came too late
                     failed = failed or number
-                    ended = ended or sequence == wanted.last or bool(failed)
+                    # Until the last: an error that is left unread would be the next batch's.
+                    alone = sequence == wanted.first and bool(number)
+                    ended = ended or alone or sequence == wanted.last
         except TimeoutError as error:
             raise KernelError(0, operation, "the kernel did not answer") from error
         except OSError as error:

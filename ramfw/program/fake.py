@@ -17,9 +17,11 @@ from ramfw.core.ruleset import (
     Chain,
     Count,
     Element,
+    InSet,
     Lookup,
     Match,
     NamedSet,
+    Remember,
     Ruleset,
     SetRef,
     Statement,
@@ -231,7 +233,7 @@ def _references(statement: Statement) -> Iterator[tuple[str, str]]:
     match statement:
         case Verdict(_, chain) if chain:
             yield "chain", chain
-        case Lookup(_, name) | Match(_, SetRef(name)):
+        case Lookup(_, name) | Match(_, SetRef(name)) | InSet(_, name) | Remember(_, name):
             yield "set", name
         case Count(name):
             yield "counter", name

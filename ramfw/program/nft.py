@@ -49,7 +49,6 @@ class Nft:
         self._text = _open_context()
         self._text.set_stateless_output(True)
         self._text.set_numeric_prio_output(True)
-        self._batches = Batches()
         self._json = _open_context()
         self._json.set_json_output(True)
 
@@ -63,7 +62,8 @@ class Nft:
         if by_text:
             self._command(self._text, write(by_text), "nft transaction")
         if by_hand:
-            self._batches.append(by_hand)
+            with Batches() as batches:
+                batches.append(by_hand)
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """How this kernel can show DNS answers, and what hinders a better way. Changes nothing."""
@@ -71,7 +71,8 @@ class Nft:
         if self._can(native):
             return WatchForm.NATIVE, ""
         try:
-            self._batches.ask_for_nfqueue()
+            with Batches() as batches:
+                batches.ask_for_nfqueue()
         except KernelError:
             pass
         else:

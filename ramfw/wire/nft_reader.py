@@ -244,11 +244,24 @@ def _statement(  # noqa: C901, PLR0911 - a case each
             return Verdict(kind, chain), rest
         case [("accept" | "drop" | "return") as kind, *rest]:
             return Verdict(kind), rest
+        case [("log" | "queue" | "xt"), *_]:
+            return _shown(tokens)
         case ["add", name, "{", *rest] if name.startswith("@"):
             key, rest = _fields(rest)
             if rest[0] != "}":
                 raise _NotOursError
             return Remember(key, name[1:]), rest[1:]
+        case ["ct", "mark", "set", "ct", "mark", "&", kept, "|", value, *rest]:
+            return _set_mark(int(kept, 0), int(value, 0)), rest
+        case ["tcp", "flags", *rest]:
+            return _flags(rest)
+        case _:
+            return _match(tokens)
+
+
+def _shown(tokens: list[str]) -> tuple[Statement, list[str]]:
+    """What shows a packet to a listener."""
+    match tokens:
         case ["log", "group", group, "snaplen", length, "queue-threshold", "1", *rest]:
             return Log(int(group), int(length)), rest
         case ["queue", "flags", "bypass", "to", number, *rest]:
@@ -258,12 +271,8 @@ def _statement(  # noqa: C901, PLR0911 - a case each
             return Queue(int(number), is_native=False), rest
         case ["xt", "target", '"NFQUEUE"', *rest]:
             return Queue(QUEUE_NUMBER, is_native=False), rest
-        case ["ct", "mark", "set", "ct", "mark", "&", kept, "|", value, *rest]:
-            return _set_mark(int(kept, 0), int(value, 0)), rest
-        case ["tcp", "flags", *rest]:
-            return _flags(rest)
         case _:
-            return _match(tokens)
+            raise _NotOursError
 
 
 def _set_mark(kept: int, value: int) -> SetMark:

@@ -119,10 +119,10 @@ def _set_kind(named: NamedSet) -> str:
 
 def _set_body(named: NamedSet) -> str:
     parts = [f"type {' . '.join(named.key)}{' : verdict' if named.verdicts else ''};"]
-    if named.flags:
-        parts.append(f"flags {', '.join(sorted(named.flags))};")
     if named.size:
         parts.append(f"size {named.size};")
+    if named.flags:
+        parts.append(f"flags {', '.join(sorted(named.flags))};")
     if named.lifetime:
         parts.append(f"timeout {named.lifetime}s;")
     if named.counted:
@@ -147,7 +147,8 @@ def _grant(key: GrantKey) -> str:
 
 
 def _quoted(text: str) -> str:
-    if any(c in text for c in '"\n\\'):
+    # nft's quoted strings know no escapes: a backslash (systemd writes `\x2d`) stands for itself.
+    if '"' in text or not text.isprintable():
         raise ValueError(f"not a string that nft can be given: {text!r}")
     return f'"{text}"'
 

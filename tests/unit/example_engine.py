@@ -10,10 +10,12 @@ from ramfw.core.commands import Command, Program, ReadTable
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
     Answer,
+    AnswersHeld,
     Cgroup,
     CgroupsChanged,
     Committed,
     Event,
+    HeldAnswer,
     LinksChanged,
     PolicyLoaded,
     Resolved,
@@ -90,15 +92,26 @@ class Running:
         answers = tuple(Answer(ip_address(address), 300, DNS) for address in addresses)
         self.tell(Resolved(name, answers, (ServerReply(DNS, "ok" if answers else "timeout"),)), now)
 
+    def hold(self, name: str, *addresses: str, ago: float, server: str = DNS) -> None:
+        answers = tuple(Answer(ip_address(address), 300, server) for address in addresses)
+        self.tell(AnswersHeld((HeldAnswer(7, name, answers),)), NOW - ago)
+
 
 def example() -> Running:
-    """Four addresses of ghcr.io, two of the blobs host; nexus stale; gone never answered."""
+    """Four addresses of ghcr.io, two of the blobs host; nexus stale; gone never answered.
+
+    Five names under the wildcard, the latest with five addresses.
+    """
     running = Running()
     running.answer("ghcr.io", "203.0.113.1", "203.0.113.2", "203.0.113.3", "2001:db8::1")
     running.answer("pkg-containers.githubusercontent.com", "203.0.113.9", "203.0.113.10")
     running.answer("nexus.corp.example", "203.0.113.30", now=NOW - 250)
     running.answer("nexus.corp.example")
     running.answer("gone.corp.example")
+    for number, ago in enumerate((200, 70, 12, 100), start=1):
+        running.hold(f"r{number}.wild.example", f"203.0.113.4{number}", ago=ago)
+    five = (f"203.0.113.5{number}" for number in range(5))
+    running.hold("images.eu.wild.example", *five, ago=3, server="192.0.2.54")
     return running
 
 

@@ -263,3 +263,16 @@ async def test_no_patterns_no_cgroups(tmp_path: Path) -> None:
     make(tmp_path, "engines.slice")
     async with aclosing(CgroupWatch(tmp_path, {}).changes()) as changes:
         assert await following(changes) == CgroupsChanged(frozenset())
+
+
+@pytest.mark.parametrize("name", ['docker-".scope', "docker-\n.scope", "docker-\x7f.scope"])
+async def test_a_name_that_nft_cannot_be_told_is_left_out_and_said(
+    tmp_path: Path, name: str
+) -> None:
+    """Whoever may make cgroups, a user in its own slice, must not end the daemon with a name."""
+    (tmp_path / "system.slice" / name).mkdir(parents=True)
+    (tmp_path / "system.slice" / "docker-1\\x2d2.scope").mkdir()
+    async with aclosing(CgroupWatch(tmp_path, PATTERNS).changes()) as changes:
+        first = await anext(changes)
+    assert [cgroup.path for cgroup, _ in first.cgroups] == ["system.slice/docker-1\\x2d2.scope"]
+    assert "nft cannot be told the cgroup" in first.problem
