@@ -182,6 +182,9 @@ class CgroupWatch:
                 continue
             for name, inode in children:
                 child = f"{path}/{name}" if path else name
+                if '"' in name or not name.isprintable():
+                    watches.problem = f"nft cannot be told the cgroup {child!r}: it is not followed"
+                    continue
                 fitting = [way for way in ways if fnmatchcase(name, way.segments[0])]
                 for way in fitting:
                     if len(way.segments) == 1:

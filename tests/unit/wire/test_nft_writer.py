@@ -185,7 +185,9 @@ def test_nothing_of_the_sample_is_lost_in_writing() -> None:
     assert read(listed(write(diff(SAMPLE, None)[0]))) == SAMPLE.as_read()
 
 
-BAD = st.builds("{}{}{}".format, st.text(max_size=8), st.sampled_from('"\n\x7f'), st.text(max_size=8))
+BAD = st.builds(
+    "{}{}{}".format, st.text(max_size=8), st.sampled_from('"\n\x7f'), st.text(max_size=8)
+)
 
 
 @given(BAD)
