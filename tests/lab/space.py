@@ -273,10 +273,10 @@ class Space:
         """Remove a cgroup, and those below it, whose processes have just ended."""
         _remove_cgroups(self._root / path)
 
-    def link(self, one: Namespace, other: Namespace) -> None:
-        """A veth pair between two networks, `uplink` at either end."""
+    def link(self, one: Namespace, other: Namespace, name: str = "uplink") -> None:
+        """A veth pair between two networks: `name` at one end, `uplink` at the other."""
         peer = _pid_in_namespace(other._holder.pid)
-        one.sh(f"ip link add uplink type veth peer name uplink netns {peer}")
+        one.sh(f"ip link add {name} type veth peer name uplink netns {peer}")
 
     def close(self) -> None:
         """End all that runs here and remove what it leaves."""

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that ramfw, its tests and its demo need, and only those that are
 # missing. Works on Debian 12 and 13; asks the network for nothing where nothing is missing.
+# With the argument `bench`, what the benchmarks need is installed as well.
 set -euo pipefail
 
 packages=(
@@ -9,6 +10,10 @@ packages=(
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin skopeo curl openssl busybox-static
 )
+if [[ ${1:-} == bench ]]; then
+    # load generators: Debian's own, and two small ones of ours that are compiled for each run
+    packages+=(dnsperf gcc libc6-dev)
+fi
 
 installed() {
     [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
