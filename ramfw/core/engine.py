@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from ramfw.core.addresses import special_use
 from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
@@ -44,6 +45,8 @@ from ramfw.core.transaction import Transaction
 from ramfw.core.watch_rules import WatchForm
 
 LONGEST_BACKOFF = 30.0
+LONGEST_HOLD = 2.0
+"""Seconds that an answer waits at most: less than resolvers do before they ask again."""
 MOST_LEARNED_NAMES = 20_000
 """Names with leases, beyond which no name that only a wildcard permits is learned."""
 NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
@@ -112,7 +115,10 @@ class Engine:
         self._reading = False
         self._failures = 0
         self._static_due: float | None = None
+        self._held: dict[int, float] = {}
+        """Answers in the kernel's queue, the oldest first, and when each goes on regardless."""
         self._waiting: list[int] = []
+        """Those of them that no transaction covers yet."""
 
     # -- the one way in ------------------------------------------------------------------------
 
@@ -123,14 +129,17 @@ class Engine:
         commands += (Resolve(name) for name in self._due_names(now))
         if (program := self._next_transaction(now)) is not None:
             commands.append(program)
-        elif self._waiting and (self._pending is None or self._failures):
-            commands.append(Release(tuple(self._waiting)))
+        elif self._failures or not (self._pending or self._reading):
+            commands += self._let_go(self._waiting)
             self._waiting.clear()
+        overdue = takewhile(lambda item: item[1] <= now, self._held.items())
+        commands += self._let_go([handle for handle, _ in overdue])
         return commands
 
     def deadline(self) -> float | None:
         """When a Tick is due, if nothing happens before."""
         times = [self.leases.next_expiry(), self.numbering.next_release(), self._static_due]
+        times.append(next(iter(self._held.values()), None))
         if self.facts.servers is not None:
             times.append(self.names.next_due())
         return min((time for time in times if time is not None), default=None)
@@ -243,6 +252,7 @@ class Engine:
         """Learn from answers for permitted names; each waits until what it opens is committed."""
         for held in event.answers:
             if held.handle:
+                self._held.setdefault(held.handle, now + LONGEST_HOLD)
                 self._waiting.append(held.handle)
             if not self.permissions.of_name(held.name):
                 continue
@@ -254,6 +264,12 @@ class Engine:
             changed = self.leases.learn(held.name, usable, now)
             self.ledger.touch(changed)
             self.health.answers_learned += 1
+
+    def _let_go(self, handles: Iterable[int]) -> Iterable[Command]:
+        """Release those that still wait."""
+        still = tuple(h for h in handles if self._held.pop(h, None) is not None)
+        if still:
+            yield Release(still)
 
     def _housekeeping(self, now: float) -> None:
         self.ledger.touch(self.leases.expire(now))
@@ -323,16 +339,17 @@ class Engine:
         self.ledger.committed(pending.changes, self.permissions, replaced=pending.replaces)
         self.believed.ruleset = after(pending.desired, self.believed.ruleset)
         self.believed.made_from = pending.desired
-        if pending.releases:
-            yield Release(pending.releases)
+        yield from self._let_go(pending.releases)
         if pending.changes_rules:
             self._reading = True
             yield ReadTable(with_grants=False)
+        else:
+            self._failures = 0
 
     def _rejected(self, reason: str, now: float) -> Iterable[Command]:
         pending, self._pending = self._pending, None
-        if pending is not None and pending.releases:
-            yield Release(pending.releases)
+        if pending is not None:
+            yield from self._let_go(pending.releases)
         self.health.last_rejection = reason
         self.health.rejections += 1
         yield Note("err", f"the kernel refused a change, nothing of it took effect: {reason}")
@@ -372,10 +389,11 @@ class Engine:
             return None
         if first or last:
             self.health.verified_at = None
-        self._pending = Pending(
-            self._desired, changes, bool(first or last), replaces, tuple(self._waiting)
-        )
-        self._waiting.clear()
+        # Where more is to be opened than fits, who waits for what is not known: they wait on.
+        releases = tuple(self._waiting) if self.ledger.is_settled else ()
+        self._pending = Pending(self._desired, changes, bool(first or last), replaces, releases)
+        if releases:
+            self._waiting.clear()
         return Program((*first, *operations, *last))
 
     def _cgroups(self) -> dict[ScopeName, frozenset[CgroupElement]]:
