@@ -126,7 +126,7 @@ class Daemon:
         self._resolver = Resolver()
         self._watched: Watch | None = None
         self._watchers: list[asyncio.Task[None]] = []
-        self._handled = asyncio.Event()
+        self._onlookers: list[asyncio.Future[None]] = []
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._started = time.monotonic()
@@ -169,6 +169,8 @@ class Daemon:
         while True:
             self._beat()
             notify("WATCHDOG=1")
+            if self._dns is not None:
+                self._dns.read_questions(time.monotonic())
             await asyncio.sleep(BEAT)
 
     async def _main_loop(self, policy: Policy) -> None:
@@ -214,8 +216,10 @@ class Daemon:
             for command in self._engine.handle(events.popleft(), time.monotonic()):
                 if (completion := self._carry_out(command)) is not None:
                     events.append(completion)
-        self._handled.set()
-        self._handled = asyncio.Event()
+        onlookers, self._onlookers = self._onlookers, []
+        for onlooker in onlookers:
+            if not onlooker.done():
+                onlooker.set_result(None)
         if self._engine.in_force and not self._was_ready:
             self._was_ready = True
             log.info("the policy is in force: %s", self._policy_path)
@@ -295,12 +299,14 @@ class Daemon:
     async def _open_dns_watch(self) -> WatchChanged:
         """Listen in the best way that the kernel has, before any rule shows an answer."""
         form, problem = await self._in_kernel_thread(self._kernel.watch_form)
-        if form is WatchForm.NONE:
+        while self._dns is None and form is not WatchForm.NONE:
+            try:
+                self._dns = DnsWatch(form, self._engine.permits)
+            except ObserveError as error:
+                form = WatchForm.NONE if form is WatchForm.COPY else WatchForm.COPY
+                problem = str(error)
+        if self._dns is None:
             return WatchChanged(form, problem)
-        try:
-            self._dns = DnsWatch(form, self._engine.permits)
-        except ObserveError as error:
-            return WatchChanged(WatchForm.NONE, str(error))
         for listener in self._dns.sockets:
             asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
         return WatchChanged(form, problem)
@@ -369,7 +375,9 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (self._engine.settled and self._events.empty()):
-                    await self._handled.wait()
+                    handled = asyncio.get_running_loop().create_future()
+                    self._onlookers.append(handled)
+                    await handled
 
     async def _explain(self, arguments: Arguments) -> dict[str, Any]:
         explanation: dict[str, Any] = explain(

@@ -167,6 +167,11 @@ class Engine:
 
     def _take_in(self, event: Event, now: float) -> Iterable[Command]:  # noqa: C901 - a case each
         match event:
+            # First what somebody waits for.
+            case AnswersHeld():
+                self._answers_held(event, now)
+            case Committed():
+                yield from self._committed()
             case PolicyLoaded():
                 yield from self._policy_loaded(event, now)
             case PolicyRefused(problems):
@@ -174,8 +179,6 @@ class Engine:
                 yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
             case Resolved():
                 self._resolved(event, now)
-            case AnswersHeld():
-                self._answers_held(event, now)
             case WatchChanged(form, problem):
                 self.facts.watch, self._desired = event, None
                 yield Note(
@@ -191,8 +194,6 @@ class Engine:
                 self._desired = None
             case TableRead():
                 yield from self._table_read(event, now)
-            case Committed():
-                yield from self._committed()
             case Rejected(reason):
                 yield from self._rejected(reason, now)
             case Tick():
@@ -337,8 +338,9 @@ class Engine:
         if pending is None:
             return
         self.ledger.committed(pending.changes, self.permissions, replaced=pending.replaces)
-        self.believed.ruleset = after(pending.desired, self.believed.ruleset)
-        self.believed.made_from = pending.desired
+        if pending.changes_rules or self.believed.made_from is not pending.desired:
+            self.believed.ruleset = after(pending.desired, self.believed.ruleset)
+            self.believed.made_from = pending.desired
         yield from self._let_go(pending.releases)
         if pending.changes_rules:
             self._reading = True

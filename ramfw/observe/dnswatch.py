@@ -5,7 +5,8 @@ their questions beforehand (`core.watch_rules`). Here an answer is matched with 
 its addresses are read; which of them open something is decided elsewhere.
 
 The queue is read before the questions: a question is always copied before its answer can come, so
-then every answer that was read has its question among those read after it.
+then every answer that was read has its question among those read after it. A question by itself
+wakes nobody: it would be read while its answer already waits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from ramfw.core.events import Answer, HeldAnswer
 from ramfw.core.questions import Asked, Questions
@@ -50,6 +53,15 @@ class Tally:
     questions_lost: int = 0
 
 
+class _Shown(NamedTuple):
+    """A packet with answers to permitted names: each with its place and its question."""
+
+    handle: int
+    datagram: bytes
+    segment: packet.Segment
+    messages: list[tuple[int, bytes, Question]]
+
+
 @dataclass(slots=True)
 class DnsWatch:
     """The queue, and the copies of questions.
@@ -63,6 +75,7 @@ class DnsWatch:
     _questions: Questions = field(default_factory=Questions)
     _streams: dict[tuple[bytes, int, bytes, int], Reassembler] = field(default_factory=dict)
     _replaced: dict[int, bytes] = field(default_factory=dict)
+    _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_DATAGRAM)))
     _asking: socket.socket = field(init=False)
     _answering: socket.socket = field(init=False)
 
@@ -85,22 +98,31 @@ class DnsWatch:
         self._answering.close()
 
     @property
-    def sockets(self) -> tuple[socket.socket, socket.socket]:
+    def sockets(self) -> tuple[socket.socket, ...]:
         """Readable when `read` has something to do."""
-        return self._answering, self._asking
+        return (self._answering,)
 
     def read(self, now: float) -> tuple[HeldAnswer, ...]:
         """The answers to permitted names that wait now; all others are released here."""
-        shown = list(_shown(self._answering, self.form))
-        self._read_questions(now)
-        held: list[HeldAnswer] = []
+        shown: list[_Shown] = []
         passing: list[int] = []
-        for handle, datagram in shown:
-            found = self._answers(handle, datagram, now)
-            if found:
-                held += found
+        for handle, datagram in self._receive():
+            found = self._permitted(handle, datagram)
+            if found is not None:
+                shown.append(found)
             elif handle:
                 passing.append(handle)
+        self.release(passing)
+        if not shown:
+            return ()
+        self.read_questions(now)
+        held: list[HeldAnswer] = []
+        passing = []
+        for one in shown:
+            found_here = self._answers(one, now)
+            held += found_here
+            if not found_here and one.handle:
+                passing.append(one.handle)
         self.release(passing)
         return tuple(held)
 
@@ -119,10 +141,11 @@ class DnsWatch:
 
     # -- questions -----------------------------------------------------------------------------
 
-    def _read_questions(self, now: float) -> None:
+    def read_questions(self, now: float) -> None:
+        """Take in what was asked; to be called now and then, so that not too much waits."""
         while True:
             try:
-                datagram = self._asking.recv(_DATAGRAM)
+                size = self._asking.recv_into(self._buffer)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -131,8 +154,8 @@ class DnsWatch:
                 self.tally.questions_lost += 1
                 continue
             try:
-                for copied in nflog.packets(datagram):
-                    self._note(copied.payload, now)
+                for copied in nflog.payloads(bytes(self._buffer[:size])):
+                    self._note(copied, now)
             except ValueError:
                 self.tally.malformed += 1
 
@@ -158,21 +181,48 @@ class DnsWatch:
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _answers(self, handle: int, datagram: bytes, now: float) -> list[HeldAnswer]:
+    def _receive(self) -> Iterator[tuple[int, bytes]]:
+        """Handle (0: a copy) and packet of what waits, up to a reading's bound."""
+        copies = self.form is WatchForm.COPY
+        for _ in range(_A_READING):
+            try:
+                size = self._answering.recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue
+            datagram = bytes(self._buffer[:size])
+            with suppress(ValueError):
+                if copies:
+                    for copied in nflog.payloads(datagram):
+                        yield 0, copied
+                else:
+                    yield from nfqueue.payloads(datagram)
+
+    def _permitted(self, handle: int, datagram: bytes) -> _Shown | None:
+        """The packet, if it ends an answer to a name that may open anything."""
         segment = packet.parse(datagram)
         if segment is None:
             self.tally.malformed += 1
-            return []
+            return None
         found = []
         for offset, payload in self._messages(datagram, segment):
             self.tally.answers += 1
             asked = question(payload)
-            if asked is None or not asked.is_response or not self.permits(asked.name):
-                continue
+            if asked is not None and asked.is_response and self.permits(asked.name):
+                found.append((offset, payload, asked))
+        return _Shown(handle, datagram, segment, found) if found else None
+
+    def _answers(self, shown: _Shown, now: float) -> list[HeldAnswer]:
+        handle, datagram, segment, messages = shown
+        found = []
+        for offset, payload, asked in messages:
             given = self._given(payload, asked, segment, now)
             if given is None:
                 continue
-            server = str(ip_address(segment.source))
+            server = _spelled(segment.source)
             found.append(
                 HeldAnswer(
                     handle,
@@ -247,7 +297,9 @@ def _listen(bind: bytes) -> socket.socket:
         failed = error.errno or errno.EIO
     if failed:
         listener.close()
-        why = "another program listens" if failed == errno.EBUSY else os.strerror(failed)
+        # The kernel says EPERM where another socket has the number; the right itself we have.
+        taken = failed in (errno.EBUSY, errno.EPERM)
+        why = "another program listens" if taken else os.strerror(failed)
         raise ObserveError(f"DNS answers cannot be watched: {why}")
     return listener
 
@@ -265,22 +317,7 @@ def _joined(verdicts: list[bytes]) -> Iterator[bytes]:
     yield b"".join(some)
 
 
-def _shown(listener: socket.socket, form: WatchForm) -> Iterator[tuple[int, bytes]]:
-    """Handle (0: a copy) and packet of what waits, up to a reading's bound."""
-    count = 0
-    with suppress(BlockingIOError):
-        while count < _A_READING:
-            try:
-                datagram = listener.recv(_DATAGRAM)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                continue
-            count += 1
-            with suppress(ValueError):
-                if form is WatchForm.COPY:
-                    for copied in nflog.packets(datagram):
-                        yield 0, copied.payload
-                else:
-                    for queued in nfqueue.packets(datagram):
-                        yield queued.id, queued.payload
+@cache
+def _spelled(server: bytes) -> str:
+    """A trusted server's address as text: there are few, for only they are shown."""
+    return str(ip_address(server))

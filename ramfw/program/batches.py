@@ -98,7 +98,7 @@ class Batches:
 
 def only_grants(transaction: Transaction) -> list[AddGrant | DeleteGrant] | None:
     """The transaction's operations if all are grants."""
-    grants = [op for op in transaction if isinstance(op, AddGrant | DeleteGrant)]
+    grants = [op for op in transaction if isinstance(op, (AddGrant, DeleteGrant))]
     return grants if len(grants) == len(transaction) else None
 
 

@@ -23,7 +23,7 @@ import pytest
 
 from ramfw import daemon, policyfile
 from ramfw.control import RefusedError, request
-from ramfw.core import names
+from ramfw.core import engine, names
 from ramfw.core.events import (
     Address,
     Answer,
@@ -118,10 +118,10 @@ class DnsWatch:
     def __init__(self, permits: Callable[[str], bool]) -> None:
         self.permits = permits
         self.held: list[HeldAnswer] = []
-        self.released: list[int] = []
+        self.released: asyncio.Queue[int] = asyncio.Queue()
         self.on_release: Callable[[], object] = int
         self._bell, self._button = socket.socketpair()
-        self.sockets = (self._bell, self._button)
+        self.sockets = (self._bell,)
 
     def hold(self, *answers: HeldAnswer) -> None:
         self.held += answers
@@ -133,9 +133,13 @@ class DnsWatch:
         held, self.held = tuple(self.held), []
         return held
 
+    def read_questions(self, now: float) -> None:
+        """There are none."""
+
     def release(self, handles: tuple[int, ...]) -> None:
         self.on_release()
-        self.released += handles
+        for handle in handles:
+            self.released.put_nowait(handle)
 
     def close(self) -> None:
         self._bell.close()
@@ -162,7 +166,7 @@ class Machine:
         self.batches = Batches(self.kernel)
 
     def open_dns_watch(self, form: WatchForm, permits: Callable[[str], bool]) -> DnsWatch:
-        assert form is self.kernel.form[0]
+        assert form in {self.kernel.form[0], WatchForm.COPY}
         if self.watch_refusal:
             raise self.watch_refusal
         self.watches.append(DnsWatch(permits))
@@ -521,3 +525,104 @@ async def test_marks_that_cannot_be_read_are_a_warning(
     async with running(machine):
         assert (await settled(machine))["in_force"]
     assert "cannot read the conntrack table" in caplog.text
+
+
+# -- the DNS watch -----------------------------------------------------------------------------
+
+LEARNED = "192.0.2.77"
+WILD = '[[allow]]\nhost = "*.wild.example"\n'
+
+
+def held(handle: int, name: str = "a.wild.example") -> HeldAnswer:
+    return HeldAnswer(handle, name, (Answer(ip_address(LEARNED), 300, SERVER),))
+
+
+def permit_wildcard(machine: Machine) -> None:
+    machine.policy.write_text(policy_text(HUB) + WILD)
+
+
+async def released(watch: DnsWatch) -> int:
+    """The next answer that is let go."""
+    async with asyncio.timeout(PATIENCE):
+        return await watch.released.get()
+
+
+async def test_a_held_answer_is_let_go_when_its_address_is_open(machine: Machine) -> None:
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        assert (watch.permits("a.wild.example"), watch.permits("wild.example")) == (True, False)
+        seen: list[set[str]] = []
+        watch.on_release = lambda: seen.append(machine.open_addresses())
+        watch.hold(held(5))
+        assert await released(watch) == 5
+        assert seen == [{ANSWERS[HUB], LEARNED}]
+        assert (await settled(machine))["watch"]["form"] == "native"
+    assert [listener.fileno() for listener in watch.sockets] == [-1]
+    assert not machine.batches.is_open
+
+
+async def test_a_batch_that_the_kernel_refuses_lets_the_answer_go_and_is_mended(
+    machine: Machine,
+) -> None:
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        machine.kernel.failures.append(KernelError(12, "grants"))
+        watch.hold(held(5))
+        assert await released(watch) == 5
+        status = await settled(machine)
+        assert (status["kernel"]["rejections"], status["in_force"]) == (1, True)
+        assert LEARNED in machine.open_addresses()
+
+
+async def test_an_answer_during_a_slow_change_waits_a_moment_and_then_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LONGEST_HOLD", 0.1)
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        machine.kernel.busy.clear()
+        machine.kernel.free.clear()
+        machine.links.put_nowait(
+            LinksChanged(frozenset({"docker0"}), frozenset({"br-lan"}), frozenset())
+        )
+        assert await asyncio.to_thread(machine.kernel.busy.wait, PATIENCE)
+        watch.hold(held(5))
+        assert await released(watch) == 5
+        machine.kernel.free.set()
+        await settled(machine)
+        assert LEARNED in machine.open_addresses()
+
+
+async def test_a_kernel_that_cannot_show_answers_is_not_listened_to(machine: Machine) -> None:
+    machine.kernel.form = (WatchForm.NONE, "the kernel has neither NFQUEUE nor NFLOG")
+    async with running(machine):
+        status = await settled(machine)
+    assert machine.watches == []
+    assert status["watch"]["form"] == "none"
+    assert machine.kernel.form[1] in {p["what"] for p in status["problems"]}
+
+
+async def test_where_another_program_listens_it_runs_all_the_same_and_says_so(
+    machine: Machine,
+) -> None:
+    machine.watch_refusal = ObserveError("DNS answers cannot be watched: another program listens")
+    async with running(machine):
+        status = await settled(machine)
+    assert status["watch"]["form"] == "none"
+    assert "another program listens" in status["watch"]["problem"]
+    assert machine.open_addresses() == {ANSWERS[HUB]}
+
+
+async def test_it_shows_life_while_its_loop_goes_round(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "BEAT", 0.01)
+    async with running(machine), asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            await machine.signs_of_life.get()
