@@ -136,10 +136,12 @@ def special_use(address: Address) -> str | None:
 
     An IPv6 address that carries an IPv4 one is judged by the IPv4 inside too.
     """
-    if address.packed[0] not in _FIRST_OCTETS[address.version]:
-        return None
+    number = int(address)
     if isinstance(address, IPv4Address):
-        return special_use_in(IPv4Network(int(address)))
+        ordinary = number >> 24 not in _FIRST_OCTETS[4]
+        return None if ordinary else special_use_in(IPv4Network(number))
+    if number >> 120 not in _FIRST_OCTETS[6]:
+        return None
     return special_use_in(IPv6Network(int(address)))
 
 

@@ -113,14 +113,14 @@ class Permissions:
     ) -> Iterator[tuple[Permission, float]]:
         for permission in self._static.get(network, ()):
             yield permission, now + LIFE_OF_STATIC
-        if network.num_addresses == 1:
+        if network.prefixlen == network.max_prefixlen:
             for name, lease in leases.of_address(network.network_address).items():
                 for permission in self.of_name(name):
                     yield permission, lease.expires
 
 
 def _keys(network: Network, permission: Permission) -> Iterator[GrantKey]:
-    is_range = network.num_addresses > 1
+    is_range = network.prefixlen < network.max_prefixlen
     for stem in permission.stems:
         name = map_name(stem, network, is_range=is_range)
         for port in permission.ports:

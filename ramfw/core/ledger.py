@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from ramfw.core.events import Address
 from ramfw.core.grants import Permissions, Wanted
@@ -47,7 +47,7 @@ class Ledger:
 
     def touch(self, addresses: Iterable[Address]) -> None:
         """What is wanted of these addresses may have changed."""
-        self._dirty.update(ip_network(address) for address in addresses)
+        self._dirty.update(_alone(address) for address in addresses)
 
     def touch_networks(self, networks: Iterable[Network]) -> None:
         """The same, for ranges too."""
@@ -112,6 +112,12 @@ class Ledger:
             self.grants[key] = wanted
             if _is_revoked(key, wanted, permissions):
                 self._stale.add(key)
+
+
+def _alone(address: Address) -> Network:
+    """The range of one address; from its number, for its text would be parsed again."""
+    number = int(address)
+    return IPv4Network(number) if isinstance(address, IPv4Address) else IPv6Network(number)
 
 
 def _is_revoked(key: GrantKey, held: Wanted, permissions: Permissions) -> bool:
