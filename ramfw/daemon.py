@@ -130,6 +130,7 @@ class Daemon:
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._started = time.monotonic()
+        self._armed: float | None = None
         self._was_ready = False
         self._unloading = False
         # libnftables' contexts are made and used in this one thread only.
@@ -203,8 +204,8 @@ class Daemon:
         self._events.put_nowait(None)
 
     def _until_deadline(self) -> float | None:
-        deadline = self._engine.deadline()
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        self._armed = self._engine.deadline()
+        return None if self._armed is None else max(0.0, self._armed - time.monotonic())
 
     # -- events and commands -------------------------------------------------------------------
 
@@ -314,6 +315,9 @@ class Daemon:
     def _read_dns_watch(self) -> None:
         if self._dns is not None and (held := self._dns.read(time.monotonic())):
             self._handle(AnswersHeld(held))
+            deadline = self._engine.deadline()
+            if deadline is not None and (self._armed is None or deadline < self._armed):
+                self._events.put_nowait(Tick())  # so that the loop waits no longer than that
 
     # -- observers -----------------------------------------------------------------------------
 

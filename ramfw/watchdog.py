@@ -15,6 +15,7 @@ SILENCE = 5.0
 """Seconds without a sign of life after which the daemon is killed."""
 BEAT = 1.0
 """Seconds between two signs of life."""
+POLITE = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
 
 
 class Watchdog:
@@ -25,6 +26,8 @@ class Watchdog:
         parent = os.pidfd_open(os.getpid())
         ear, self._mouth = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._mouth, False)
+        # The parent's terminal and service manager mean the parent: its end is the child's.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, POLITE)
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -32,6 +35,7 @@ class Watchdog:
                 _watch(ear, parent, silence)
             finally:
                 os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(ear)
         os.close(parent)
 
@@ -44,9 +48,6 @@ class Watchdog:
 
 
 def _watch(ear: int, parent: int, silence: float) -> None:
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        # The parent's terminal and service manager mean the parent: its end is this one's.
-        signal.signal(number, signal.SIG_IGN)
     while select.select([ear], [], [], silence)[0]:
         if not os.read(ear, 4096):
             return

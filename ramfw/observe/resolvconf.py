@@ -92,21 +92,23 @@ async def follow(
 
     Docker gives those to containers, for which the stub's loopback address leads nowhere.
     """
+    sources = {which: watch(which) for which in (path, stub)}
+    loop = asyncio.get_running_loop()
+
+    async def following(which: Path) -> tuple[Path, ServersChanged]:
+        return which, await anext(sources[which])
+
+    # No task group: it must not be left by a generator that is closed where it yields.
+    tasks = {loop.create_task(following(which)) for which in sources}
     latest: dict[Path, ServersChanged] = {}
-    changes: asyncio.Queue[tuple[Path, ServersChanged]] = asyncio.Queue()
-
-    async def pass_on(which: Path) -> None:
-        async for change in watch(which):
-            changes.put_nowait((which, change))
-
     last: ServersChanged | None = None
-    async with asyncio.TaskGroup() as group:
-        for which in (path, stub):
-            group.create_task(pass_on(which))
+    try:
         while True:
-            which, change = await changes.get()
-            latest[which] = change
-            if len(latest) < 2:  # noqa: PLR2004 - both
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                which, latest[which] = task.result()
+                tasks.add(loop.create_task(following(which)))
+            if len(latest) < len(sources):
                 continue
             now = latest[path]
             if STUBS & set(now.servers):
@@ -114,6 +116,10 @@ async def follow(
             if now != last:
                 last = now
                 yield now
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def watch(path: Path = RESOLV_CONF) -> AsyncGenerator[ServersChanged, None]:

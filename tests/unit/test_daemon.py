@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -82,8 +83,12 @@ class Kernel(FakeKernel):
         self.unreadable = 0
         self.on_delete: Callable[[], object] = int
         self.form = (WatchForm.NATIVE, "")
+        self.free, self.busy = threading.Event(), threading.Event()
+        self.free.set()
 
     def run(self, transaction: Transaction) -> None:
+        self.busy.set()
+        assert self.free.wait(PATIENCE)
         super().run(transaction)
         if transaction == (DeleteTable(),):
             self.on_delete()
