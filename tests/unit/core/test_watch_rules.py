@@ -302,7 +302,10 @@ def test_an_answer_that_a_scoped_socket_gives_itself_is_forged_and_never_shown(
     form: WatchForm, cgroup: str
 ) -> None:
     """With CAP_NET_RAW it can be sent, over loopback; the flow is marked when it leaves."""
-    walk = Walk(ruleset(form), mark=0xABCD0000)
+    walk = Walk(ruleset(form))
+    stub = "system.slice/systemd-resolved.service"
+    walk.at("output", Packet(STUB, IPv4Address("127.0.0.1"), iif="", oif="lo", cgroup=stub))
+    walk.mark = 0xABCD0000  # another flow, while the stub is known
     forged = Packet(STUB, IPv4Address("127.0.0.1"), iif="", oif="lo", cgroup=cgroup)
     assert walk.at("output", forged) == []
     arrives = replace(forged, iif="lo", oif="", cgroup=DOCKER)
