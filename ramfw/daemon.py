@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -43,6 +44,7 @@ from ramfw.core.events import (
 )
 from ramfw.core.explain import explain
 from ramfw.core.policy import Policy
+from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
@@ -223,6 +225,9 @@ class Daemon:
                 onlooker.set_result(None)
         if self._engine.in_force and not self._was_ready:
             self._was_ready = True
+            # What is there now stays: no collection goes through it again while an answer waits.
+            gc.collect()
+            gc.freeze()
             log.info("the policy is in force: %s", self._policy_path)
             notify("READY=1")
 
@@ -368,7 +373,7 @@ class Daemon:
             "pid": os.getpid(),
             "policy": str(self._policy_path),
             "uptime": now - self._started,
-            **report(self._engine, counts, now),
+            **report(self._engine, counts, self._dns.tally if self._dns else Tally(), now),
         }
 
     async def _wait(self, arguments: Arguments) -> dict[str, Any]:

@@ -103,7 +103,9 @@ def _first_octets(networks: Iterable[Network]) -> frozenset[int]:
     return frozenset(
         octet
         for network in networks
-        for octet in range(network.network_address.packed[0], network.broadcast_address.packed[0] + 1)
+        for octet in range(
+            network.network_address.packed[0], network.broadcast_address.packed[0] + 1
+        )
     )
 
 

@@ -7,6 +7,7 @@ canonical (`fqdn`), addresses packed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 PATIENCE = 30.0
@@ -25,6 +26,20 @@ class Asked(NamedTuple):
     id: int
     name: str
     type: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """The DNS answers that were shown, and what was wrong with some; since the daemon began."""
+
+    answers: int = 0
+    malformed: int = 0
+    unasked: int = 0
+    """Answers for permitted names that nobody had asked for in this form; they opened nothing."""
+    changed: int = 0
+    """Answers in which ECH keys or h3 were made void."""
+    questions_lost: int = 0
+    """Times that questions came faster than they were read; their answers count as unasked."""
 
 
 class Questions:

@@ -1,4 +1,4 @@
-"""report(engine, counts, now) -> what `ramfw status` shows, as a plain dictionary.
+"""report(engine, counts, tally, now) -> what `ramfw status` shows, as a plain dictionary.
 
 Pure. Times are seconds, relative to `now`. The shape is documented in docs/json.md.
 """
@@ -6,6 +6,7 @@ Pure. Times are seconds, relative to `now`. The shape is documented in docs/json
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from ramfw.core.compiler import entry_chain_name
@@ -14,6 +15,7 @@ from ramfw.core.fqdn import matches
 from ramfw.core.leases import LONGEST_STALE
 from ramfw.core.marks import MarkLayout
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
+from ramfw.core.questions import Tally
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
 
@@ -21,7 +23,7 @@ Report = dict[str, Any]
 NOTHING = Count()
 
 
-def report(engine: Engine, counts: Counts, now: float) -> Report:
+def report(engine: Engine, counts: Counts, tally: Tally, now: float) -> Report:
     """Everything that is enforced, and what is not and why."""
     policy = engine.policy
     if policy is None:
@@ -52,6 +54,7 @@ def report(engine: Engine, counts: Counts, now: float) -> Report:
             "problem": facts.watch.problem if facts.watch else "not begun yet",
             "answers_learned": health.answers_learned,
             "answers_beyond_bound": health.answers_beyond_bound,
+            **asdict(tally),
         },
         "links": {
             "bridges": sorted(links.bridges) if links else [],

@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from ramfw.core.events import Answer, HeldAnswer
-from ramfw.core.questions import Asked, Questions
+from ramfw.core.questions import Asked, Questions, Tally
 from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import ObserveError
 from ramfw.wire import nflog, nfqueue, packet
@@ -40,17 +40,6 @@ _MOST_STREAMS = 1_024
 _A_READING = 512  # answers; then the loop sees to other things
 _A_SENDING = 1 << 16  # bytes of verdicts at once, unless one is longer: a send buffer has room
 _MODULUS = 1 << 32
-
-
-@dataclass(slots=True)
-class Tally:
-    """What passed, for `status`."""
-
-    answers: int = 0
-    malformed: int = 0
-    unasked: int = 0
-    changed: int = 0
-    questions_lost: int = 0
 
 
 class _Shown(NamedTuple):

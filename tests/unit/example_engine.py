@@ -26,6 +26,7 @@ from ramfw.core.events import (
 )
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
+from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
@@ -132,5 +133,5 @@ def example_status() -> dict[str, Any]:
         "pid": 4242,
         "policy": "/etc/ramfw/policy.toml",
         "uptime": 11_520.0,
-        **report(running.engine, counts, NOW + 1),
+        **report(running.engine, counts, Tally(answers=9, unasked=1), NOW + 1),
     }

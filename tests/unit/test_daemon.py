@@ -35,6 +35,7 @@ from ramfw.core.events import (
     Resolved,
     ServerReply,
 )
+from ramfw.core.questions import Tally
 from ramfw.core.ruleset import ACCEPT, Chain
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, Transaction
@@ -122,6 +123,7 @@ class DnsWatch:
 
     def __init__(self, permits: Callable[[str], bool]) -> None:
         self.permits = permits
+        self.tally = Tally()
         self.held: list[HeldAnswer] = []
         self.released: asyncio.Queue[int] = asyncio.Queue()
         self.on_release: Callable[[], object] = int

@@ -20,6 +20,7 @@ from ramfw.core.events import (
 from ramfw.core.leases import GRACE, LONGEST_STALE
 from ramfw.core.names import REFRESH_AT
 from ramfw.core.policy import ScopeName
+from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
@@ -39,7 +40,7 @@ def started(body: str = "", *hosts: str) -> Driver:
 
 
 def told(driver: Driver, counts: Counts = NOTHING) -> dict[str, Any]:
-    return report(driver.engine, counts, driver.now)
+    return report(driver.engine, counts, Tally(), driver.now)
 
 
 def host(driver: Driver, number: int = 0) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def problems(driver: Driver) -> dict[str, tuple[str, str]]:
 
 def test_without_a_policy_there_is_nothing_to_report() -> None:
     with pytest.raises(ValueError, match="no policy was loaded"):
-        report(Engine(lambda: 0.5), NOTHING, 0.0)
+        report(Engine(lambda: 0.5), NOTHING, Tally(), 0.0)
 
 
 def test_before_anything_was_observed_it_says_so() -> None:
