@@ -26,6 +26,7 @@ from ramfw.core.ruleset import (
     Match,
     NamedSet,
     Queue,
+    Remember,
     Rule,
     SetMark,
     SetRef,
@@ -44,6 +45,9 @@ ANSWER_GROUP = 5354
 SECOND_TRY = 3
 """Seconds in which a second SYN is refused instead of dropped; TCP repeats it after one."""
 MOST_TRIED = 65535
+STUB_KNOWN = 3600
+"""Seconds that a server is known to be on this host after it answered from here."""
+MOST_STUBS = 64
 LONGEST_QUESTION = 512
 LONGEST_ANSWER = 65535
 
@@ -77,10 +81,19 @@ class Surroundings:
 
 
 def watch_sets(form: WatchForm, around: Surroundings) -> Iterable[NamedSet]:
-    """The trusted servers; and, where answers are only copied, what was tried once."""
+    """The trusted servers, which of them are here; for copied answers, what was tried once."""
     v4 = frozenset(server for server in around.servers if isinstance(server, IPv4Address))
     yield NamedSet("resolvers4", ("ipv4_addr",), elements=v4)
     yield NamedSet("resolvers6", ("ipv6_addr",), elements=around.servers - v4)
+    if form is not WatchForm.NONE:
+        for family in ("ipv4", "ipv6"):
+            yield NamedSet(
+                f"stubs{family[-1]}",
+                (f"{family}_addr",),
+                frozenset({"dynamic", "timeout"}),
+                lifetime=STUB_KNOWN,
+                size=MOST_STUBS,
+            )
     if form is WatchForm.COPY:
         for family in ("ipv4", "ipv6"):
             address = f"{family}_addr"
@@ -115,13 +128,18 @@ def watch_chains(form: WatchForm, around: Surroundings) -> Iterable[Chain]:
         "answer_of_socket", tuple((*m, reply, around.forged, ACCEPT) for m in around.by_cgroup)
     )
     yield Chain("watch_question", (_only("original"), *_servers(Field.IP_DADDR, "copy_question")))
-    yield Chain("answer_to_socket", tuple((*m, goto("watch_answer")) for m in around.by_socket))
+    to_sockets: list[Rule] = [(*m, goto("watch_answer")) for m in around.by_socket]
+    yield Chain(
+        "answer_to_socket",
+        (*_from_no_stub(), *to_sockets),
+    )
     yield Chain("question_of_socket", tuple((*m, goto("watch_question")) for m in around.by_socket))
     yield Chain(
         "watch_output",
         (
             *_port_53("d", (), "question_of_socket"),
             *_port_53("s", (), "answer_of_socket", jump),
+            *_remember_stubs(),
             *_port_53("s", to_bridges, "watch_answer"),
         ),
         Hook("output", WATCH_PRIORITY),
@@ -155,6 +173,26 @@ def _show(form: WatchForm) -> Statement:
 
 def _on_bridge(field: Field, bridges: str) -> tuple[Match, ...]:
     return Match(field, SetRef(bridges)), Match(field, SetRef("uplinks"), negated=True)
+
+
+def _remember_stubs() -> Iterable[Rule]:
+    """Know a server as one of this host by an answer that it sends, past `answer_of_socket`."""
+    to_itself = (Match(Field.OIFNAME, "lo"), Match(Field.CT_DIRECTION, "reply"))
+    for port in (Field.UDP_SPORT, Field.TCP_SPORT):
+        for source, family in ((Field.IP_SADDR, 4), (Field.IP6_SADDR, 6)):
+            server = Match(source, SetRef(f"resolvers{family}"))
+            yield (Match(port, 53), *to_itself, server, Remember((source,), f"stubs{family}"))
+
+
+def _from_no_stub() -> Iterable[Rule]:
+    """Pass by what comes over loopback from a server that is elsewhere.
+
+    With CAP_NET_RAW a container on the host's network can write a frame there that passes no
+    output hook. In a stub's name the kernel itself takes no such frame, by IPv4.
+    """
+    for source, family in ((Field.IP_SADDR, 4), (Field.IP6_SADDR, 6)):
+        unknown = Match(source, SetRef(f"stubs{family}"), negated=True)
+        yield Match(Field.IIFNAME, "lo"), unknown, ACCEPT
 
 
 def _only(direction: str) -> Rule:

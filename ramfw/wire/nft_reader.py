@@ -52,9 +52,10 @@ FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
     r"type (?P<key>\w+(?: \. \w+)*)(?P<map> : verdict)?(?: size (?P<size>\d+))?"
-    r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>\d+)s)?"
+    r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
+SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 COUNTED = re.compile(r"(packets \d+ bytes \d+)?")
 ELEMENT = re.compile(r'(?:"[^"]*"|[^",])+')
 
@@ -160,7 +161,7 @@ def _read_set(block: _Block, draft: _Draft) -> None:
         frozenset(re.split(r", ?", form["flags"])) if form["flags"] else frozenset(),
         verdicts=form["map"] is not None,
         counted=form["counter"] is not None,
-        lifetime=int(form["lifetime"] or 0),
+        lifetime=_seconds(form["lifetime"] or ""),
         size=int(form["size"] or 0),
     )
     if not named.verdicts and not named.lifetime:
@@ -173,6 +174,11 @@ def _read_set(block: _Block, draft: _Draft) -> None:
     if draft.sets.get(block.name, named).shape != named.shape:
         draft.foreign.add(f"{block.kind} {block.name}")
     draft.sets[block.name] = named
+
+
+def _seconds(text: str) -> int:
+    """A time as nft writes it, `1h30m`."""
+    return sum(int(part[:-1]) * SECONDS[part[-1]] for part in re.findall(r"\d+[dhms]", text))
 
 
 def _elements(listed: str, kind: str) -> Iterator[Element]:
