@@ -9,6 +9,8 @@ packages=(
     python3-venv python3-nftables nftables iproute2 conntrack kmod procps ca-certificates
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin skopeo curl openssl busybox-static
+    # Debian's own kernels, booted in emulation
+    qemu-system-x86 debootstrap cpio
 )
 if [[ ${1:-} == bench ]]; then
     # load generators: Debian's own, and two small ones of ours that are compiled for each run
