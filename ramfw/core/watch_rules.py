@@ -86,14 +86,13 @@ def watch_sets(form: WatchForm, around: Surroundings) -> Iterable[NamedSet]:
     yield NamedSet("resolvers4", ("ipv4_addr",), elements=v4)
     yield NamedSet("resolvers6", ("ipv6_addr",), elements=around.servers - v4)
     if form is not WatchForm.NONE:
-        for family in ("ipv4", "ipv6"):
-            yield NamedSet(
-                f"stubs{family[-1]}",
-                (f"{family}_addr",),
-                frozenset({"dynamic", "timeout"}),
-                lifetime=STUB_KNOWN,
-                size=MOST_STUBS,
-            )
+        yield NamedSet(
+            "stubs4",
+            ("ipv4_addr",),
+            frozenset({"dynamic", "timeout"}),
+            lifetime=STUB_KNOWN,
+            size=MOST_STUBS,
+        )
     if form is WatchForm.COPY:
         for family in ("ipv4", "ipv6"):
             address = f"{family}_addr"
@@ -178,21 +177,21 @@ def _on_bridge(field: Field, bridges: str) -> tuple[Match, ...]:
 def _remember_stubs() -> Iterable[Rule]:
     """Know a server as one of this host by an answer that it sends, past `answer_of_socket`."""
     to_itself = (Match(Field.OIFNAME, "lo"), Match(Field.CT_DIRECTION, "reply"))
+    server = Match(Field.IP_SADDR, SetRef("resolvers4"))
     for port in (Field.UDP_SPORT, Field.TCP_SPORT):
-        for source, family in ((Field.IP_SADDR, 4), (Field.IP6_SADDR, 6)):
-            server = Match(source, SetRef(f"resolvers{family}"))
-            yield (Match(port, 53), *to_itself, server, Remember((source,), f"stubs{family}"))
+        yield (Match(port, 53), *to_itself, server, Remember((Field.IP_SADDR,), "stubs4"))
 
 
 def _from_no_stub() -> Iterable[Rule]:
     """Pass by what comes over loopback from a server that is elsewhere.
 
     With CAP_NET_RAW a container on the host's network can write a frame there that passes no
-    output hook. In a stub's name the kernel itself takes no such frame, by IPv4.
+    output hook. In a stub's name the kernel itself takes no such frame by IPv4; by IPv6 it does,
+    so there no answer over loopback counts.
     """
-    for source, family in ((Field.IP_SADDR, 4), (Field.IP6_SADDR, 6)):
-        unknown = Match(source, SetRef(f"stubs{family}"), negated=True)
-        yield Match(Field.IIFNAME, "lo"), unknown, ACCEPT
+    by_loopback = Match(Field.IIFNAME, "lo")
+    yield by_loopback, Match(Field.IP_SADDR, SetRef("stubs4"), negated=True), ACCEPT
+    yield by_loopback, Match(Field.IP6_SADDR, SetRef("resolvers6")), ACCEPT
 
 
 def _only(direction: str) -> Rule:

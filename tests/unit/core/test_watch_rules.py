@@ -242,6 +242,16 @@ def test_an_answer_of_a_stub_is_shown_where_it_arrives_and_only_there(form: Watc
 
 
 @pytest.mark.parametrize("form", SHOWING)
+def test_over_loopback_no_server_counts_by_ipv6(form: WatchForm) -> None:
+    """There a frame in a stub's name, written by a container on the host's network, arrives."""
+    walk = Walk(ruleset(form))
+    leaves = Packet(SERVER6, HERE6, iif="", oif="lo", cgroup="system.slice/dnsmasq.service")
+    for packet in both_ways(leaves):
+        walk.at("output", packet)
+        assert walk.at("input", replace(packet, iif="lo", oif="", cgroup=DOCKER)) == []
+
+
+@pytest.mark.parametrize("form", SHOWING)
 def test_questions_of_sockets_and_of_containers_are_copied(form: WatchForm) -> None:
     rules = ruleset(form)
     for packet in both_ways(QUESTION):
