@@ -84,7 +84,7 @@ def packets(buffer: bytes) -> list[Logged]:
 def payloads(buffer: bytes) -> list[bytes]:
     """The payload of each packet in one datagram: what `packets` says, in less time.
 
-    Raises ValueError as that does.
+    Raises ValueError where the framing is broken.
     """
     found = []
     header = ATTRIBUTE.unpack_from

@@ -103,7 +103,7 @@ def packets(buffer: bytes) -> list[Queued]:
 def payloads(buffer: bytes) -> list[tuple[int, bytes]]:
     """Id and payload of each packet in one datagram: what `packets` says, in less time.
 
-    Raises ValueError as that does.
+    Raises ValueError where the framing is broken or a packet lacks its header.
     """
     found = []
     header = ATTRIBUTE.unpack_from

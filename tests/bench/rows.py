@@ -1,7 +1,7 @@
 """The rows: what is compared, how, and what the ratio must keep to.
 
-A delay that ramfw or dnsmasq adds is the difference to the same question asked without it. Ratios
-are made within a pair, so that what slows the whole machine for a while slows both halves.
+A delay that ramfw or dnsmasq adds is the difference to the same question asked without it, made
+within a pair: what slows the whole machine for a while slows both halves.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def held_answers(bench: Bench) -> list[Measure]:
             Measure(
                 "held",
                 f"added delay of an answer that opens, {part}, against dnsmasq's --nftset",
-                _ratios(added, peers),
+                *_ratio(added, peers),
                 bound,
                 beside={
                     "without and with ramfw": _two(bare, ours, part),
@@ -75,13 +75,23 @@ def held_answers(bench: Bench) -> list[Measure]:
 def other_answers(bench: Bench) -> list[Measure]:
     """Answers outside the scopes, and to names that are not permitted."""
     bench.ours.start_ramfw()
+    docker, docker_and_ours = Host(bench.setting), Host(bench.setting)
+    for host in (docker, docker_and_ours):
+        host.track_connections()
+    docker_and_ours.start_ramfw()
     ways: list[Callable[[int], Delay]] = [
         lambda count: bench.bare.delay(count, cgroup=BYSTANDER),
         lambda count: bench.ours.delay(count, cgroup=BYSTANDER),
+        lambda count: docker.delay(count, cgroup=BYSTANDER),
+        lambda count: docker_and_ours.delay(count, cgroup=BYSTANDER),
         lambda count: bench.ours.delay(count, UNRELATED),
         lambda count: bench.peer.delay(count, UNRELATED, port=WITH_NFTSET),
     ]
-    bare, outside, unrelated, peer = _interleaved(bench.pairs, ways)
+    try:
+        found = _interleaved(bench.pairs, ways)
+    finally:
+        docker_and_ours.stop_ramfw()
+    bare, outside, tracked, both, unrelated, peer = found
     without = _parts(bare, "p50")
     added = _differences(_parts(unrelated, "p50"), without)
     peers = _differences(_parts(peer, "p50"), without)
@@ -89,14 +99,21 @@ def other_answers(bench: Bench) -> list[Measure]:
         Measure(
             "other",
             "delay of an answer outside the scopes, p50, against no ramfw",
-            _ratios(_parts(outside, "p50"), without),
+            *_ratio(_parts(outside, "p50"), without),
             1.05,
             beside={"without and with ramfw": _two(bare, outside, "p50")},
         ),
         Measure(
             "other",
+            "the same where an engine's rules have connections tracked, on both sides",
+            *_ratio(_parts(both, "p50"), _parts(tracked, "p50")),
+            1.05,
+            beside={"without and with ramfw": _two(tracked, both, "p50")},
+        ),
+        Measure(
+            "other",
             "added delay of an unrelated name, p50, against dnsmasq as a forwarder with --nftset",
-            _ratios(added, peers),
+            *_ratio(added, peers),
             0.4,
             beside={
                 "without and with ramfw": _two(bare, unrelated, "p50"),
@@ -121,7 +138,7 @@ def rate(bench: Bench) -> list[Measure]:
         Measure(
             "rate",
             f"answers a second, {OUTSTANDING} outstanding, against dnsmasq with --nftset",
-            _ratios(ours, peers),
+            *_ratio(ours, peers),
             3.0,
             at_least=True,
             beside={
@@ -146,7 +163,7 @@ def size(bench: Bench) -> list[Measure]:
         Measure(
             "size",
             f"added delay of an answer that opens, {part}, 100,000 addresses against 10",
-            _ratios(
+            *_ratio(
                 _differences(_parts(many, part), _parts(bare, part)),
                 _differences(_parts(few, part), _parts(bare, part)),
             ),
@@ -170,7 +187,8 @@ def connections(bench: Bench) -> list[Measure]:
         Measure(
             "connect",
             f"first connections that fail, of {CONNECTIONS:,}",
-            (float(holding.failed),),
+            holding.failed,
+            (holding.failed,),
             0.0,
             unit="connections",
             beside={
@@ -189,11 +207,13 @@ def memory(bench: Bench) -> list[Measure]:
     bench.ours.restart_ramfw()
     again = bench.ours.peak_memory()
     bench.ours.stop_ramfw()
+    above = max(peak, again) - idle
     return [
         Measure(
             "memory",
             f"peak of memory above idle, {NAMES:,} names and {NAMES * ADDRESSES_EACH:,} addresses",
-            (max(peak, again) - idle,),
+            above,
+            (above,),
             MEBIBYTES_ABOVE_IDLE,
             unit="MiB",
             beside={
@@ -231,12 +251,16 @@ def _parts(delays: Sequence[Delay], part: str) -> list[float]:
 
 
 def _differences(more: Sequence[float], less: Sequence[float]) -> list[float]:
-    # What measures as nothing, or less, is at the limit of what can be told apart.
-    return [max(one - other, 0.1) for one, other in zip(more, less, strict=True)]
+    return [one - other for one, other in zip(more, less, strict=True)]
 
 
-def _ratios(ours: Sequence[float], peers: Sequence[float]) -> tuple[float, ...]:
-    return tuple(one / other for one, other in zip(ours, peers, strict=True))
+def _ratio(ours: Sequence[float], peers: Sequence[float]) -> tuple[float, tuple[float, ...]]:
+    """The ratio of the medians, and that of each pair whose second half is more than nothing."""
+    if median(peers) <= 0:
+        raise RuntimeError(f"the machine is too noisy to tell: {ours}, {peers}")
+    pairs = zip(ours, peers, strict=True)
+    each = tuple(one / other for one, other in pairs if other > 0)
+    return median(ours) / median(peers), each
 
 
 def _one(delays: Sequence[Delay], part: str) -> str:

@@ -33,6 +33,17 @@ LIFE = 10
 
 PLAIN, WITH_NFTSET = 5301, 5302
 """The ports of the two dnsmasqs on a peer's host."""
+DOCKER_TABLES = """
+table ip nat {
+    chain PREROUTING { type nat hook prerouting priority -100; fib daddr type local accept; }
+    chain OUTPUT { type nat hook output priority -100; fib daddr type local accept; }
+    chain POSTROUTING { type nat hook postrouting priority 100; ip saddr 172.17.0.0/16 masquerade; }
+}
+table ip filter {
+    chain FORWARD { type filter hook forward priority 0; ct state established,related accept; }
+}
+"""
+"""What an engine itself leaves in the kernel, in short: because of it, connections are tracked."""
 PEER_TABLE = "table inet bench { set permitted { type ipv4_addr; }; }"
 
 RUN = "from ramfw.cli import main; main()"
@@ -163,6 +174,10 @@ class Host:
                 *("--bind-interfaces", "--listen-address=127.0.0.1", f"--port={port}"),
                 *(f"--server={DNS}", "--dns-forward-max=1000", *more),
             ).wait_for("using nameserver")
+
+    def track_connections(self) -> None:
+        """Have the rules of an engine, and none of ramfw."""
+        self.namespace.run("nft", "-f", "-", stdin=DOCKER_TABLES, check=True)
 
     def empty_peer_set(self) -> None:
         self.namespace.sh("nft flush set inet bench permitted")
