@@ -154,6 +154,8 @@ class Host:
         )
         self.daemon.wait_for("the policy is in force", 60)
         state = request(self.control, "wait", {"seconds": 120}, timeout=130)
+        if not state["settled"]:
+            raise RuntimeError("two minutes after its start ramfw had not opened all that it is to")
         return str(state["watch"]["form"])
 
     def stop_ramfw(self) -> None:
