@@ -86,7 +86,10 @@ def _seen(mount: _Mount, mounts: Mapping[str, _Mount]) -> bool:
     child, passed = mount, {mount.id}
     while (below := mounts.get(child.parent)) is not None and below.id not in passed:
         for other in mounts.values():
-            if other.parent == below.id and other != child and _is_under(child.point, other.point):
+            # The first root of all, rootfs, stands on itself.
+            if other in (child, below) or other.parent != below.id:
+                continue
+            if _is_under(child.point, other.point):
                 return False
         child = below
         passed.add(below.id)

@@ -6,7 +6,9 @@ set -euo pipefail
 
 packages=(
     # ramfw itself: the binding is Debian's, so that it fits the system's libnftables
-    python3-venv python3-nftables nftables iproute2 conntrack kmod procps ca-certificates
+    # (netbase has the names of protocols, without which nft 1.0 refuses rules)
+    python3-venv python3-nftables nftables netbase
+    iproute2 conntrack kmod procps ca-certificates
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin skopeo curl openssl busybox-static
     # Debian's own kernels, booted in emulation

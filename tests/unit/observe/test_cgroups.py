@@ -57,6 +57,12 @@ def never_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
         # And a tmpfs laid over a v2 mount hides that.
         (PURE + "90 30 0:99 / /sys/fs/cgroup rw - tmpfs none rw\n", None),
         (PURE + "90 22 0:99 / /sys/fs rw - tmpfs none rw\n", None),
+        # On an initial RAM disk the root is rootfs, which is its own parent.
+        (
+            "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:20 / /sys rw - sysfs sysfs rw\n"
+            "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+            CgroupRoot(Path("/sys/fs/cgroup")),
+        ),
         ("", None),
         ("no mountinfo at all\n - \n1 2 - cgroup2 x y\n", None),
         ("22 28 0:20 / /sys rw - sysfs sysfs rw\n", None),
