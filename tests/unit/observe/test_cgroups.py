@@ -38,6 +38,7 @@ HYBRID = """\
 31 30 0:27 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw
 32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 """
+ROOTFS = "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:20 / /sys rw - sysfs sysfs rw\n"
 OVER_HYBRID = HYBRID + "90 30 0:27 / /sys/fs/cgroup rw - cgroup2 none rw\n"
 
 
@@ -59,8 +60,7 @@ def never_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
         (PURE + "90 22 0:99 / /sys/fs rw - tmpfs none rw\n", None),
         # On an initial RAM disk the root is rootfs, which is its own parent.
         (
-            "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:20 / /sys rw - sysfs sysfs rw\n"
-            "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+            ROOTFS + "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
             CgroupRoot(Path("/sys/fs/cgroup")),
         ),
         ("", None),
