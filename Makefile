@@ -8,7 +8,7 @@ BIN := .venv/bin
 SUITE ?= trixie
 TARGET ?= test
 
-.PHONY: help packages venv lint unit lab test demo lock fresh-root clean root
+.PHONY: help packages venv lint unit lab kernel test bench demo lock fresh-root clean root
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,13 @@ unit: venv ## Run the unit tests (seconds, no root)
 lab: root venv ## Run the lab tests: real engines and registries in namespaces (root)
 	$(BIN)/python -m pytest tests/lab
 
+# Debian's packages for it (300 MB) are fetched once, into build/kernel.
+kernel: root venv ## Test on Debian's own Linux 6.1 and 6.12, emulated by QEMU (root, minutes)
+	@tests/setup/kernel.sh bookworm trixie
+	$(BIN)/python -m pytest tests/kernel
+
 test: root ## Install what is needed and run every check and test (root)
-	@for step in packages venv lint unit lab; do \
+	@for step in packages venv lint unit lab kernel; do \
 	    echo "=== $$step"; \
 	    $(MAKE) $$step; \
 	done
@@ -40,6 +45,12 @@ test: root ## Install what is needed and run every check and test (root)
 demo: root ## Install what is needed and show ramfw at work (root)
 	@$(MAKE) packages venv
 	@$(BIN)/python -m tests.lab.demo
+
+# BENCH_ROWS: names of rows, separated by spaces; PAIRS: interleaved pairs of each.
+bench: root ## Measure ramfw and its peers side by side, into build/bench.json (root, minutes)
+	@tests/setup/packages.sh bench
+	@tests/setup/venv.sh
+	@$(BIN)/python -m tests.bench $(BENCH_ROWS) $(if $(PAIRS),--pairs $(PAIRS))
 
 lock: ## Lock the newest versions of the requirements again (needs uv)
 	for name in requirements requirements-dev; do \

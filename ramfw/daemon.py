@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
 import signal
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,9 +27,10 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, policyfile
 from ramfw.control_server import Arguments, ControlServer
-from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
+    AnswersHeld,
     CgroupsChanged,
     Committed,
     Event,
@@ -36,20 +40,26 @@ from ramfw.core.events import (
     ServersChanged,
     TableRead,
     Tick,
+    WatchChanged,
 )
 from ramfw.core.explain import explain
 from ramfw.core.policy import Policy
+from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
 from ramfw.notify import notify
 from ramfw.observe import resolvconf
 from ramfw.observe.cgroups import CgroupWatch, find_v2_root
 from ramfw.observe.conntrack import held_ids
+from ramfw.observe.dnswatch import DnsWatch
 from ramfw.observe.links import LinkWatch
 from ramfw.observe.resolver import Resolver
+from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
 from ramfw.program.nft import Nft
+from ramfw.watchdog import BEAT, Watchdog
 
 log = logging.getLogger("ramfw")
 T = TypeVar("T")
@@ -74,7 +84,7 @@ def run(policy: Path, control: Path) -> int:
     """
     _log_to_stderr()
     loaded, warnings = policyfile.read(policy)
-    daemon = Daemon(policy, control)
+    daemon = Daemon(policy, control, Watchdog().beat)
     for warning in warnings:
         log.warning("%s", warning)
     asyncio.run(daemon.run(loaded))
@@ -103,8 +113,14 @@ class _JournalFormatter(logging.Formatter):
 class Daemon:
     """One engine, one kernel table, one control socket."""
 
-    def __init__(self, policy_path: Path, control_path: Path) -> None:
-        """Raises MissingError where libnftables is not there."""
+    def __init__(
+        self, policy_path: Path, control_path: Path, show_life: Callable[[], None]
+    ) -> None:
+        """Raises MissingError where libnftables is not there.
+
+        `show_life` is called once a second while the daemon's loop goes round.
+        """
+        self._beat = show_life
         self._policy_path = policy_path
         self._control_path = control_path
         self._engine = Engine(random.random)
@@ -112,15 +128,19 @@ class Daemon:
         self._resolver = Resolver()
         self._watched: Watch | None = None
         self._watchers: list[asyncio.Task[None]] = []
-        self._handled = asyncio.Event()
+        self._onlookers: list[asyncio.Future[None]] = []
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._started = time.monotonic()
+        self._armed: float | None = None
         self._was_ready = False
         self._unloading = False
         # libnftables' contexts are made and used in this one thread only.
         self._kernel_thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
         self._kernel: Kernel = self._kernel_thread.submit(Nft).result()
+        self._kernel_lock = threading.Lock()
+        self._batches = Batches()
+        self._dns: DnsWatch | None = None
 
     async def run(self, policy: Policy) -> None:
         """Until `stop`; see the module's `run`."""
@@ -131,16 +151,38 @@ class Daemon:
             "reload": self._reload,
             "unload": self._unload,
         }
-        async with ControlServer(self._control_path, handlers), asyncio.TaskGroup() as self._tasks:
-            await self._main_loop(policy)
-            for task in self._running:
-                task.cancel()
+        try:
+            server = ControlServer(self._control_path, handlers)
+            async with server, asyncio.TaskGroup() as self._tasks:
+                await self._main_loop(policy)
+                for task in self._running:
+                    task.cancel()
+        finally:
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        if self._dns is not None:
+            for listener in self._dns.sockets:
+                asyncio.get_running_loop().remove_reader(listener)
+            self._dns.close()
+            self._dns = None
+        self._batches.close()
+
+    async def _show_life(self) -> None:
+        while True:
+            self._beat()
+            notify("WATCHDOG=1")
+            if self._dns is not None:
+                self._dns.read_questions(time.monotonic())
+            await asyncio.sleep(BEAT)
 
     async def _main_loop(self, policy: Policy) -> None:
+        self._start(self._show_life())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._handle(await self._open_dns_watch())
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
         self._handle(TableRead(state))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
@@ -164,29 +206,43 @@ class Daemon:
         self._events.put_nowait(None)
 
     def _until_deadline(self) -> float | None:
-        deadline = self._engine.deadline()
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        self._armed = self._engine.deadline()
+        return None if self._armed is None else max(0.0, self._armed - time.monotonic())
 
     # -- events and commands -------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, ServersChanged):
             self._resolver.set_servers(event.servers)
-        for command in self._engine.handle(event, time.monotonic()):
-            self._carry_out(command)
-        self._handled.set()
-        self._handled = asyncio.Event()
+        events = deque([event])
+        while events:
+            for command in self._engine.handle(events.popleft(), time.monotonic()):
+                if (completion := self._carry_out(command)) is not None:
+                    events.append(completion)
+        onlookers, self._onlookers = self._onlookers, []
+        for onlooker in onlookers:
+            if not onlooker.done():
+                onlooker.set_result(None)
         if self._engine.in_force and not self._was_ready:
             self._was_ready = True
+            # What is there now stays: no collection goes through it again while an answer waits.
+            gc.collect()
+            gc.freeze()
             log.info("the policy is in force: %s", self._policy_path)
             notify("READY=1")
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command) -> Event | None:
+        """Do it, or begin to; what came of it where that is known at once."""
         match command:
             case Program() | ReadTable() if self._unloading:
                 pass
             case Program():
+                if (completion := self._program_at_once(command)) is not None:
+                    return completion
                 self._start(self._program(command))
+            case Release(handles):
+                if self._dns is not None:
+                    self._dns.release(handles)
             case ReadTable():
                 self._start(self._read_table(command))
             case Resolve(name):
@@ -195,11 +251,28 @@ class Daemon:
                 self._watch(command)
             case Note(level, message):
                 log.log(LOG_LEVELS[level], "%s", message)
+        return None
+
+    def _program_at_once(self, command: Program) -> Event | None:
+        """Commit a transaction of grants here and now, for somebody waits for them.
+
+        Not while libnftables is at work: its batches and ours would void each other (ERESTART).
+        """
+        grants = only_grants(command.transaction)
+        if not grants or not self._kernel_lock.acquire(blocking=False):
+            return None
+        try:
+            self._batches.grant(grants)
+        except KernelError as error:
+            return Rejected(str(error))
+        finally:
+            self._kernel_lock.release()
+        return Committed()
 
     async def _program(self, command: Program) -> None:
         try:
             await self._in_kernel_thread(lambda: self._kernel.run(command.transaction))
-        except KernelError as error:
+        except (KernelError, ValueError) as error:
             self._events.put_nowait(Rejected(str(error)))
         else:
             self._events.put_nowait(Committed())
@@ -221,7 +294,35 @@ class Daemon:
         self._events.put_nowait(await self._resolver.resolve(name, self._events.put_nowait))
 
     async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, work)
+        def locked() -> T:
+            with self._kernel_lock:
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, locked)
+
+    # -- the DNS watch -------------------------------------------------------------------------
+
+    async def _open_dns_watch(self) -> WatchChanged:
+        """Listen in the best way that the kernel has, before any rule shows an answer."""
+        form, problem = await self._in_kernel_thread(self._kernel.watch_form)
+        while self._dns is None and form is not WatchForm.NONE:
+            try:
+                self._dns = DnsWatch(form, self._engine.permits)
+            except ObserveError as error:
+                form = WatchForm.NONE if form is WatchForm.COPY else WatchForm.COPY
+                problem = str(error)
+        if self._dns is None:
+            return WatchChanged(form, problem)
+        for listener in self._dns.sockets:
+            asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
+        return WatchChanged(form, problem)
+
+    def _read_dns_watch(self) -> None:
+        if self._dns is not None and (held := self._dns.read(time.monotonic())):
+            self._handle(AnswersHeld(held))
+            deadline = self._engine.deadline()
+            if deadline is not None and (self._armed is None or deadline < self._armed):
+                self._events.put_nowait(Tick())  # so that the loop waits no longer than that
 
     # -- observers -----------------------------------------------------------------------------
 
@@ -249,7 +350,7 @@ class Daemon:
         if wanted.servers is not None:
             yield ServersChanged(tuple(ip_address(server) for server in wanted.servers))
             return
-        async for event in resolvconf.watch():
+        async for event in resolvconf.follow():
             yield event
 
     @staticmethod
@@ -272,7 +373,7 @@ class Daemon:
             "pid": os.getpid(),
             "policy": str(self._policy_path),
             "uptime": now - self._started,
-            **report(self._engine, counts, now),
+            **report(self._engine, counts, self._dns.tally if self._dns else Tally(), now),
         }
 
     async def _wait(self, arguments: Arguments) -> dict[str, Any]:
@@ -283,7 +384,9 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (self._engine.settled and self._events.empty()):
-                    await self._handled.wait()
+                    handled = asyncio.get_running_loop().create_future()
+                    self._onlookers.append(handled)
+                    await handled
 
     async def _explain(self, arguments: Arguments) -> dict[str, Any]:
         explanation: dict[str, Any] = explain(

@@ -11,6 +11,7 @@ nothing of a machine's own answers; AS112 and AMT, which are globally reachable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -98,6 +99,28 @@ _LOCAL_NAT64_CARRIERS: tuple[_Carrier, ...] = tuple(
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
+def _first_octets(networks: Iterable[Network]) -> frozenset[int]:
+    return frozenset(
+        octet
+        for network in networks
+        for octet in range(
+            network.network_address.packed[0], network.broadcast_address.packed[0] + 1
+        )
+    )
+
+
+# Most addresses begin with none of these, and a DNS answer waits while its addresses are judged.
+_FIRST_OCTETS = {
+    4: _first_octets(network for network, _ in _SPECIAL if network.version == 4),  # noqa: PLR2004
+    6: _first_octets(
+        [
+            *(network for network, _ in _SPECIAL if network.version == 6),  # noqa: PLR2004
+            *(carrier.prefix for carrier in (*_CARRIERS, *_LOCAL_NAT64_CARRIERS)),
+        ]
+    ),
+}
+
+
 def embedded_ipv4(address: Address) -> IPv4Address | None:
     """The IPv4 address that an IPv6 one carries: mapped, NAT64, 6to4, Teredo and their like.
 
@@ -115,8 +138,12 @@ def special_use(address: Address) -> str | None:
 
     An IPv6 address that carries an IPv4 one is judged by the IPv4 inside too.
     """
+    number = int(address)
     if isinstance(address, IPv4Address):
-        return special_use_in(IPv4Network(int(address)))
+        ordinary = number >> 24 not in _FIRST_OCTETS[4]
+        return None if ordinary else special_use_in(IPv4Network(number))
+    if number >> 120 not in _FIRST_OCTETS[6]:
+        return None
     return special_use_in(IPv6Network(int(address)))
 
 

@@ -48,6 +48,13 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Let held DNS answers go on to those who asked."""
+
+    handles: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the journal. `level` is one of syslog's words: info, warning, err."""
 
@@ -55,4 +62,4 @@ class Note:
     message: str
 
 
-Command = Program | ReadTable | Resolve | Watch | Note
+Command = Program | ReadTable | Resolve | Release | Watch | Note

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from ramfw.core.marks import AUDITED, REFUSED, RESOLVERS, MarkLayout
+from ramfw.core.events import Address
+from ramfw.core.marks import AUDITED, FORGED, REFUSED, RESOLVERS, MarkLayout
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
 from ramfw.core.ruleset import (
     ACCEPT,
@@ -31,11 +32,13 @@ from ramfw.core.ruleset import (
     Field,
     FlagsMatch,
     Hook,
+    InSet,
     Lookup,
     Masked,
     Match,
     NamedSet,
     Reject,
+    Remember,
     Rule,
     Ruleset,
     SetMark,
@@ -43,6 +46,7 @@ from ramfw.core.ruleset import (
     SocketCgroup,
     goto,
 )
+from ramfw.core.watch_rules import Surroundings, WatchForm, watch_chains, watch_sets
 
 JUDGE_PRIORITY = -150
 GUARD_PRIORITY = -10
@@ -60,6 +64,8 @@ class Machine:
 
     uplinks: frozenset[str] = frozenset()
     cgroups: Mapping[ScopeName, frozenset[CgroupElement]] | None = None
+    servers: frozenset[Address] = frozenset()
+    watch: WatchForm = WatchForm.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +149,11 @@ class _Compiler:
         for scope in self.scopes:
             chains += self._scope_chains(scope)
         chains += self._base_chains()
+        if self.scopes:
+            chains += watch_chains(self.machine.watch, self._surroundings())
         counters = {entry_chain_name(e.entry_id) for e in live}
         counters |= {f"{scope}_refused" for scope in ScopeName}
-        counters |= {f"{scope}_audited" for scope in ScopeName} | {"revoked"}
+        counters |= {f"{scope}_audited" for scope in ScopeName} | {"revoked", "answers"}
         return Ruleset(tuple(chains), tuple(self._sets(live)), frozenset(counters))
 
     def _entry_chain(self, entry: NumberedEntry) -> Chain:
@@ -180,6 +188,7 @@ class _Compiler:
                 ("cgroupsv2",),
                 elements=frozenset(self._cgroups_at(scope, level)),
             )
+        yield from watch_sets(self.machine.watch, self._surroundings())
         for stem in self._stems():
             yield NamedSet(f"{stem}4", KEY4, frozenset({"timeout"}), verdicts=True)
             yield NamedSet(f"{stem}6", KEY6, frozenset({"timeout"}), verdicts=True)
@@ -242,6 +251,7 @@ class _Compiler:
                 (Match(Field.CT_STATE, frozenset({"new"})), not_syn, goto(refuse)),
                 *self._lookups(scope),
                 (self._marked(0, negated=True), ACCEPT),
+                *self._first_try(),
                 (goto(refuse),),
             ),
         )
@@ -258,6 +268,21 @@ class _Compiler:
                 (goto("refusal"),),
             ),
         )
+
+    def _first_try(self) -> Iterable[Rule]:
+        """Where answers run ahead of us: drop a first SYN, for its repetition a second later.
+
+        By then the copy of the answer has been read, and what it opens is open.
+        """
+        if self.machine.watch is not WatchForm.COPY or self.audit:
+            return
+        new = Match(Field.CT_STATE, frozenset({"new"}))
+        for family, source, destination in (
+            (4, Field.IP_SADDR, Field.IP_DADDR),
+            (6, Field.IP6_SADDR, Field.IP6_DADDR),
+        ):
+            key, tried = (source, destination, Field.TCP_DPORT), f"tried{family}"
+            yield new, InSet(key, tried, negated=True), Remember(key, tried), DROP
 
     def _outside(self, scope: ScopeName) -> tuple[Rule, ...]:
         """What the scope's mode leaves alone, the same for judge and guard."""
@@ -332,10 +357,15 @@ class _Compiler:
                 yield Chain("guard_forward", ((live, ACCEPT),), Hook("forward", GUARD_PRIORITY))
             return
         not_live: Rule = (self._marked(0, negated=True), goto("refuse_marked"))
+        # A flow on which an answer was forged goes on; only nothing is learned from it.
+        forged = [
+            (self._marked(FORGED), Match(port, 53), ACCEPT)
+            for port in (Field.UDP_DPORT, Field.TCP_DPORT)
+        ]
         if self.scopes:
             yield Chain(
                 "guard_output",
-                (reply, (live, ACCEPT), not_live, *self._by_socket("guard")),
+                (reply, (live, ACCEPT), *forged, not_live, *self._by_socket("guard")),
                 Hook("output", GUARD_PRIORITY),
             )
         if forwarded:
@@ -357,6 +387,21 @@ class _Compiler:
                 (Match(Field.L4PROTO, "tcp"), Reject("tcp reset")),
                 (Reject("icmpx admin-prohibited"),),
             ),
+        )
+
+    def _surroundings(self) -> Surroundings:
+        by_cgroup = tuple(
+            (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")),)
+            for scope, level in self._cgroup_levels()
+        )
+        return Surroundings(
+            bridges=self.bridges,
+            by_socket=((),) if ScopeName.HOST in self.scopes else by_cgroup,
+            by_cgroup=by_cgroup,
+            forged=self._mark(FORGED),
+            is_forged=self._marked(FORGED),
+            forwards=ScopeName.CONTAINERS in self.scopes,
+            servers=self.machine.servers,
         )
 
     def _by_socket(self, step: str) -> Iterable[Rule]:

@@ -10,14 +10,15 @@ the table and starting from what is really there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
-from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.addresses import special_use
+from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
 from ramfw.core.events import (
+    AnswersHeld,
     CgroupsChanged,
     Committed,
     Event,
@@ -29,34 +30,33 @@ from ramfw.core.events import (
     ServersChanged,
     TableRead,
     Tick,
+    WatchChanged,
 )
-from ramfw.core.grants import LIFE_OF_STATIC, Permissions, Wanted
+from ramfw.core.grants import LIFE_OF_STATIC, Permissions
 from ramfw.core.leases import Leases
-from ramfw.core.marks import RESOLVERS
+from ramfw.core.ledger import Changes, Ledger
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
-from ramfw.core.policy import Network, Policy, ScopeName
+from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
 from ramfw.core.ruleset import CgroupElement, Ruleset
-from ramfw.core.tablestate import FOREIGN, TableState
-from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey, Operation, Transaction
+from ramfw.core.tablestate import TableState
+from ramfw.core.transaction import Transaction
+from ramfw.core.watch_rules import WatchForm
 
-MOST_GRANTS_A_TRANSACTION = 4096
-"""Bounds how long one transaction holds the kernel's nftables lock."""
 LONGEST_BACKOFF = 30.0
-WORTH_RENEWING = 1.0
-"""Seconds of life that a renewal must add to be sent."""
+LONGEST_HOLD = 2.0
+"""Seconds that an answer waits at most: less than resolvers do before they ask again."""
+MOST_LEARNED_NAMES = 20_000
+"""Names with leases, beyond which no name that only a wildcard permits is learned."""
 NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
-SWEEP_EVERY = 60.0
-"""Seconds between clearings of grants that the kernel has let expire."""
 
 
 @dataclass(slots=True)
 class Believed:
-    """What the kernel has acknowledged: the rules, and each grant with its end."""
+    """The rules that the kernel has acknowledged."""
 
     ruleset: Ruleset | None = None
-    grants: dict[GrantKey, Wanted] = field(default_factory=dict)
     made_from: Ruleset | None = None
     """The desired ruleset that the rules were brought to: the same object, nothing differs."""
 
@@ -66,9 +66,10 @@ class Pending:
     """The transaction under way, and what it will have made true."""
 
     desired: Ruleset
-    changes: dict[GrantKey, Wanted | None]
+    changes: Changes
     changes_rules: bool
     replaces: bool
+    releases: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -78,6 +79,7 @@ class Facts:
     links: LinksChanged | None = None
     cgroups: CgroupsChanged | None = None
     servers: ServersChanged | None = None
+    watch: WatchChanged | None = None
 
 
 @dataclass(slots=True)
@@ -89,6 +91,8 @@ class Health:
     rejections: int = 0
     mismatches: int = 0
     policy_problems: tuple[str, ...] = ()
+    answers_learned: int = 0
+    answers_beyond_bound: int = 0
 
 
 class Engine:
@@ -105,14 +109,16 @@ class Engine:
         self.believed = Believed()
         self.health = Health()
         self._desired: Ruleset | None = None
-        self._dirty: set[Network] = set()
-        self._stale: set[GrantKey] = set()
+        self.ledger = Ledger()
         self._pending: Pending | None = None
         self._table_was_read = False
         self._reading = False
         self._failures = 0
         self._static_due: float | None = None
-        self._sweep_due = 0.0
+        self._held: dict[int, float] = {}
+        """Answers in the kernel's queue, the oldest first, and when each goes on regardless."""
+        self._waiting: list[int] = []
+        """Those of them that no transaction covers yet."""
 
     # -- the one way in ------------------------------------------------------------------------
 
@@ -123,14 +129,24 @@ class Engine:
         commands += (Resolve(name) for name in self._due_names(now))
         if (program := self._next_transaction(now)) is not None:
             commands.append(program)
+        elif self._failures or not (self._pending or self._reading):
+            commands += self._let_go(self._waiting)
+            self._waiting.clear()
+        overdue = takewhile(lambda item: item[1] <= now, self._held.items())
+        commands += self._let_go([handle for handle, _ in overdue])
         return commands
 
     def deadline(self) -> float | None:
         """When a Tick is due, if nothing happens before."""
         times = [self.leases.next_expiry(), self.numbering.next_release(), self._static_due]
+        times.append(next(iter(self._held.values()), None))
         if self.facts.servers is not None:
             times.append(self.names.next_due())
         return min((time for time in times if time is not None), default=None)
+
+    def permits(self, name: str) -> bool:
+        """Whether an answer for this name could open anything."""
+        return bool(self.permissions.of_name(name))
 
     @property
     def in_force(self) -> bool:
@@ -145,12 +161,17 @@ class Engine:
     @property
     def settled(self) -> bool:
         """In force, every name asked for once, and every wanted grant in the kernel."""
-        return self.in_force and self.names.all_tried() and not self._dirty and not self._stale
+        return self.in_force and self.names.all_tried() and self.ledger.is_settled
 
     # -- events --------------------------------------------------------------------------------
 
     def _take_in(self, event: Event, now: float) -> Iterable[Command]:  # noqa: C901 - a case each
         match event:
+            # First what somebody waits for.
+            case AnswersHeld():
+                self._answers_held(event, now)
+            case Committed():
+                yield from self._committed()
             case PolicyLoaded():
                 yield from self._policy_loaded(event, now)
             case PolicyRefused(problems):
@@ -158,6 +179,11 @@ class Engine:
                 yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
             case Resolved():
                 self._resolved(event, now)
+            case WatchChanged(form, problem):
+                self.facts.watch, self._desired = event, None
+                yield Note(
+                    "warning" if problem else "info", f"DNS watch: {form} {problem}".rstrip()
+                )
             case ServersChanged():
                 yield from self._servers_changed(event, now)
             case LinksChanged():
@@ -168,8 +194,6 @@ class Engine:
                 self._desired = None
             case TableRead():
                 yield from self._table_read(event, now)
-            case Committed():
-                yield from self._committed()
             case Rejected(reason):
                 yield from self._rejected(reason, now)
             case Tick():
@@ -183,7 +207,7 @@ class Engine:
         for name in self.names.replace(self.permissions.exact_names(), now):
             if not self.permissions.of_name(name):
                 self.leases.forget(name)
-        self._dirty |= {ip_network(address) for address in self.leases.addresses()}
+        self.ledger.touch(self.leases.addresses())
         yield Watch(
             {
                 ScopeName.ENGINES: event.policy.engines.cgroups,
@@ -195,7 +219,10 @@ class Engine:
 
     def _servers_changed(self, event: ServersChanged, now: float) -> Iterable[Command]:
         before, self.facts.servers = self.facts.servers, event
-        if before is not None and before.servers == event.servers:
+        if before is not None and (before.servers, before.upstream) == (
+            event.servers,
+            event.upstream,
+        ):
             return
         self._permissions_changed(now)
         self.names.ask_all(now)
@@ -203,22 +230,12 @@ class Engine:
         yield Note("info", f"trusted DNS servers: {servers}")
 
     def _permissions_changed(self, now: float) -> None:
-        servers = self.facts.servers.servers if self.facts.servers else ()
+        known = self.facts.servers
+        servers = known.trusted if known else ()
         self.permissions = Permissions(self.policy, self.numbering.entries, servers)
         self._static_due = now
         self._desired = None
-        self._stale = {
-            key for key, held in self.believed.grants.items() if self._revoked(key, held)
-        }
-
-    def _revoked(self, key: GrantKey, held: Wanted) -> bool:
-        """Whether a grant in the kernel belongs to no entry, or to a map its entry left."""
-        stems = self.permissions.stems.get(held.entry_id, frozenset())
-        stem = key.map.rstrip("46").removesuffix("_ranges")
-        if stem not in stems:
-            return True
-        statics = self.permissions.networks()
-        return held.entry_id == RESOLVERS and key.network not in statics
+        self.ledger.recheck(self.permissions)
 
     def _resolved(self, event: Resolved, now: float) -> None:
         state = self.names.answered(event, now)
@@ -227,24 +244,42 @@ class Engine:
         if event.answers:
             changed = self.leases.learn(event.name, event.answers, now)
         elif state.last_good is not None:
-            changed = self.leases.prolong(event.name, state.last_good, now)
+            changed = self.leases.prolong(event.name, state.last_good, state.due)
         else:
             changed = set()
-        self._dirty |= {ip_network(address) for address in changed}
+        self.ledger.touch(changed)
+
+    def _answers_held(self, event: AnswersHeld, now: float) -> None:
+        """Learn from answers for permitted names; each waits until what it opens is committed."""
+        for held in event.answers:
+            if held.handle:
+                self._held.setdefault(held.handle, now + LONGEST_HOLD)
+                self._waiting.append(held.handle)
+            if not self.permissions.of_name(held.name):
+                continue
+            known = self.permissions.is_exact(held.name) or self.leases.of_name(held.name)
+            if not known and len(self.leases) >= MOST_LEARNED_NAMES:
+                self.health.answers_beyond_bound += 1
+                continue
+            usable = [answer for answer in held.answers if special_use(answer.address) is None]
+            changed = self.leases.learn(held.name, usable, now)
+            self.ledger.touch(changed)
+            self.health.answers_learned += 1
+
+    def _let_go(self, handles: Iterable[int]) -> Iterable[Command]:
+        """Release those that still wait."""
+        still = tuple(h for h in handles if self._held.pop(h, None) is not None)
+        if still:
+            yield Release(still)
 
     def _housekeeping(self, now: float) -> None:
-        for address in self.leases.expire(now):
-            self._dirty.add(ip_network(address))
+        self.ledger.touch(self.leases.expire(now))
         if self.numbering.release(now):
             self._desired = None
         if self._static_due is not None and self._static_due <= now:
-            self._dirty |= set(self.permissions.networks())
+            self.ledger.touch_networks(self.permissions.networks())
             self._static_due = now + LIFE_OF_STATIC / 2
-        if self._sweep_due <= now:
-            self._sweep_due = now + SWEEP_EVERY
-            grants = self.believed.grants
-            for key in [k for k, held in grants.items() if held.expires + SWEEP_EVERY <= now]:
-                del grants[key]
+        self.ledger.sweep(now)
 
     def _due_names(self, now: float) -> Iterable[str]:
         return self.names.take_due(now) if self.facts.servers is not None else ()
@@ -292,37 +327,31 @@ class Engine:
     def _start_from(self, event: TableRead, now: float) -> None:
         """Take what is really there as the ground, and let the next transaction mend it."""
         state = event.state
-        if state is not None:
-            self.believed = Believed(state.ruleset)
-            for key, held in (state.grants or {}).items():
-                self.believed.grants[key] = Wanted(held.entry_id, now + held.remaining)
-        self._stale = {
-            key for key, held in self.believed.grants.items() if self._revoked(key, held)
-        }
-        self._dirty |= {ip_network(address) for address in self.leases.addresses()}
-        self._dirty |= set(self.permissions.networks())
+        self.believed = Believed(state.ruleset if state else None)
+        held = state.grants if state else None
+        self.ledger.start_from(held or {}, self.permissions, now)
+        self.ledger.touch(self.leases.addresses())
+        self.ledger.touch_networks(self.permissions.networks())
 
     def _committed(self) -> Iterable[Command]:
         pending, self._pending = self._pending, None
         if pending is None:
             return
-        if pending.replaces:
-            self.believed.grants.clear()
-        self.believed.ruleset = after(pending.desired, self.believed.ruleset)
-        self.believed.made_from = pending.desired
-        for key, wanted in pending.changes.items():
-            if wanted is None:
-                self.believed.grants.pop(key, None)
-                continue
-            self.believed.grants[key] = wanted
-            if self._revoked(key, wanted):
-                self._stale.add(key)
+        self.ledger.committed(pending.changes, self.permissions, replaced=pending.replaces)
+        if pending.changes_rules or self.believed.made_from is not pending.desired:
+            self.believed.ruleset = after(pending.desired, self.believed.ruleset)
+            self.believed.made_from = pending.desired
+        yield from self._let_go(pending.releases)
         if pending.changes_rules:
             self._reading = True
             yield ReadTable(with_grants=False)
+        else:
+            self._failures = 0
 
     def _rejected(self, reason: str, now: float) -> Iterable[Command]:
-        self._pending = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            yield from self._let_go(pending.releases)
         self.health.last_rejection = reason
         self.health.rejections += 1
         yield Note("err", f"the kernel refused a change, nothing of it took effect: {reason}")
@@ -343,6 +372,8 @@ class Engine:
             return None
         if facts.links is None or facts.cgroups is None or facts.servers is None:
             return None
+        if facts.watch is None:
+            return None
         if self._desired is None:
             self._desired = self._compile(self.policy, facts.links)
         if self._desired is self.believed.made_from:
@@ -350,7 +381,9 @@ class Engine:
         else:
             first, last = diff(self._desired, self.believed.ruleset)
         replaces = replaces_table(first) or self.believed.ruleset is None
-        operations, changes = self._grant_operations(now, replaces=replaces)
+        operations, changes = self.ledger.operations(
+            self.permissions, self.leases, now, replaces=replaces
+        )
         if not first and not operations and not last:
             self.believed.made_from = self._desired
             # Nothing differs from what was read, at a start or after a refusal.
@@ -358,7 +391,11 @@ class Engine:
             return None
         if first or last:
             self.health.verified_at = None
-        self._pending = Pending(self._desired, changes, bool(first or last), replaces)
+        # Where more is to be opened than fits, who waits for what is not known: they wait on.
+        releases = tuple(self._waiting) if self.ledger.is_settled else ()
+        self._pending = Pending(self._desired, changes, bool(first or last), replaces, releases)
+        if releases:
+            self._waiting.clear()
         return Program((*first, *operations, *last))
 
     def _cgroups(self) -> dict[ScopeName, frozenset[CgroupElement]]:
@@ -370,67 +407,13 @@ class Engine:
         return {scope: frozenset(elements) for scope, elements in found.items()}
 
     def _compile(self, policy: Policy, links: LinksChanged) -> Ruleset:
-        machine = Machine(links.uplinks, self._cgroups())
+        servers, watch = self.facts.servers, self.facts.watch
+        trusted = servers.trusted if servers else ()
+        machine = Machine(
+            links.uplinks,
+            self._cgroups(),
+            frozenset(trusted),
+            watch.form if watch else WatchForm.NONE,
+        )
         retired: list[NumberedEntry] = [entry for entry, _ in self.numbering.retired.values()]
         return compile_ruleset(policy, machine, self.numbering.numbered.values(), retired)
-
-    def _grant_operations(
-        self, now: float, *, replaces: bool
-    ) -> tuple[list[Operation], dict[GrantKey, Wanted | None]]:
-        """Bring grants up to date: what is stale goes, what is dirty is looked at again."""
-        operations: list[Operation] = []
-        changes: dict[GrantKey, Wanted | None] = {}
-        if replaces:
-            operations += self._give_again(now, changes)
-        else:
-            for key in self._stale:
-                held = self.believed.grants.get(key)
-                if held is not None and held.expires > now:
-                    operations += _remove(key, held, now)
-                changes[key] = None
-        self._stale.clear()
-        while self._dirty and len(operations) < MOST_GRANTS_A_TRANSACTION:
-            network = self._dirty.pop()
-            for key, wanted in self.permissions.wanted(network, self.leases, now).items():
-                held = None if replaces else self.believed.grants.get(key)
-                if key in changes:
-                    held = changes[key]
-                if _is_served(held, wanted):
-                    continue
-                operations += _renew(key, held, wanted, now)
-                changes[key] = wanted
-        return operations, changes
-
-    def _give_again(
-        self, now: float, changes: dict[GrantKey, Wanted | None]
-    ) -> Iterable[Operation]:
-        """Carry the grants of a table that is replaced, with what is left of their lives."""
-        for key, held in self.believed.grants.items():
-            if held.expires > now and key not in self._stale:
-                changes[key] = held
-                yield AddGrant(key, held.entry_id, _timeout(held.expires, now))
-
-
-def _is_served(held: Wanted | None, wanted: Wanted) -> bool:
-    return (
-        held is not None
-        and held.entry_id == wanted.entry_id
-        and held.expires + WORTH_RENEWING >= wanted.expires
-    )
-
-
-def _timeout(expires: float, now: float) -> int:
-    return max(1, math.ceil(expires - now))
-
-
-def _remove(key: GrantKey, held: Wanted, now: float) -> list[Operation]:
-    if held.entry_id == FOREIGN:
-        return [DeleteGrant(key)]
-    # Deleting an element that has just expired fails; adding it first makes sure that it is there.
-    return [AddGrant(key, held.entry_id, _timeout(held.expires, now)), DeleteGrant(key)]
-
-
-def _renew(key: GrantKey, held: Wanted | None, wanted: Wanted, now: float) -> list[Operation]:
-    # Adding what is there changes no timeout before kernel 6.12: add, delete, add.
-    operations = [] if held is None else _remove(key, held, now)
-    return [*operations, AddGrant(key, wanted.entry_id, _timeout(wanted.expires, now))]

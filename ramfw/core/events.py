@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.tablestate import TableState
+from ramfw.core.watch_rules import WatchForm
 
 Address = IPv4Address | IPv6Address
 
@@ -63,11 +64,47 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldAnswer:
+    """A DNS answer on its way to somebody in a scope, who asked a trusted server for the name.
+
+    It waits in the kernel under `handle` until it is released (0: only a copy, nothing waits).
+    """
+
+    handle: int
+    name: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersHeld:
+    """Answers that arrived together."""
+
+    answers: tuple[HeldAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchChanged:
+    """How DNS answers can be shown to ramfw on this machine, and what hinders a better way."""
+
+    form: WatchForm
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServersChanged:
-    """The addresses of the trusted DNS servers, as they are now."""
+    """The addresses of the trusted DNS servers, as they are now.
+
+    `upstream` are the servers of the local stub: containers are given them in its place.
+    """
 
     servers: tuple[Address, ...]
     problem: str = ""
+    upstream: tuple[Address, ...] = ()
+
+    @property
+    def trusted(self) -> tuple[Address, ...]:
+        """All servers whose answers count."""
+        return tuple(dict.fromkeys((*self.servers, *self.upstream)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +174,8 @@ Event = (
     PolicyLoaded
     | PolicyRefused
     | Resolved
+    | AnswersHeld
+    | WatchChanged
     | ServersChanged
     | LinksChanged
     | CgroupsChanged

@@ -29,6 +29,7 @@ from ramfw.core.policy import (
 )
 from ramfw.core.policy_networks import written
 from ramfw.core.reference import HTTPS_PORT, Kind, Reference
+from ramfw.core.watch_rules import WatchForm
 
 Explanation = dict[str, Any]
 Address = IPv4Address | IPv6Address
@@ -138,12 +139,12 @@ class _Explainer:
         return self._host(place, entries, reason, self._leases(place.host))
 
     def _covering(self, name: str) -> list[tuple[Entry, tuple[int, ...]]]:
-        """The entries that name it exactly, each with its ports: what opens something today."""
+        """The entries that name it, or cover it by a wildcard, each with its ports."""
         return [
             (entry, target.ports)
             for entry in self._policy.entries
             for target in entry.targets
-            if target.pattern == name
+            if matches(target.pattern, name)
         ]
 
     def _leases(self, name: str) -> list[Explanation]:
@@ -166,23 +167,15 @@ class _Explainer:
         if other:
             ports = _and(str(port) for port in other)
             return f"the policy permits it on port {ports}, not on {place.port}: {fate}"
-        wildcard = self._wildcard(place.host)
-        if wildcard:
-            return (
-                f"`{wildcard}` covers it, but a wildcard opens nothing until DNS answers are "
-                f"watched: {fate}"
-            )
         return f"no [[allow]] names it: {fate}"
-
-    def _wildcard(self, name: str) -> str:
-        patterns = (t.pattern for entry in self._policy.entries for t in entry.targets)
-        return next((pattern for pattern in patterns if matches(pattern, name)), "")
 
     def _unresolved(self, name: str) -> str:
         """What is to be added where a permitted name has no address now."""
         if self._engine is None or self._engine.leases.of_name(name):
             return ""
         state = self._engine.names.state(name)
+        if state is None and name not in self._exact_names():
+            return self._learned_when_asked()
         if state is None or not state.tried:
             return "; but its addresses are not known yet, so it cannot be reached"
         outcomes = [
@@ -190,6 +183,12 @@ class _Explainer:
         ]
         why = "; ".join(outcomes) or "no server gave an address that may be used"
         return f"; but it has no address now ({why}), so it cannot be reached"
+
+    def _learned_when_asked(self) -> str:
+        watch = self._engine.facts.watch if self._engine else None
+        if watch is None or watch.form is WatchForm.NONE:
+            return "; but DNS answers are not watched here, so a wildcard opens nothing"
+        return "; its addresses are learned from the answer when somebody in scope asks for it"
 
     # -- an address ----------------------------------------------------------------------------
 
@@ -211,7 +210,7 @@ class _Explainer:
 
     def _as_server(self, address: Address) -> Iterator[Explanation]:
         servers = self._engine.facts.servers if self._engine else None
-        if servers is not None and address in servers.servers:
+        if servers is not None and address in servers.trusted:
             for protocol in Protocol:
                 yield self._resolver(_Place(str(address), DNS_PORT, protocol))
 

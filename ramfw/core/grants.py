@@ -13,7 +13,6 @@ from ipaddress import ip_network
 
 from ramfw.core.compiler import EVERY_SCOPE, map_name, map_stems
 from ramfw.core.events import Address
-from ramfw.core.fqdn import matches
 from ramfw.core.leases import Leases
 from ramfw.core.marks import RESOLVERS
 from ramfw.core.policy import Entry, Network, Policy, Protocol
@@ -51,7 +50,7 @@ class Permissions:
         self, policy: Policy | None, entries: dict[int, Entry], servers: Iterable[Address]
     ) -> None:
         self._exact: dict[str, list[Permission]] = {}
-        self._wildcards: list[tuple[str, Permission]] = []
+        self._below: dict[str, list[Permission]] = {}
         self._static: dict[Network, list[Permission]] = {}
         self.stems: dict[int, frozenset[str]] = {RESOLVERS: frozenset({EVERY_SCOPE})}
         if policy is None:
@@ -73,7 +72,7 @@ class Permissions:
                 base.order, base.entry_id, base.stems, base.protocol, target.ports
             )
             if target.is_wildcard:
-                self._wildcards.append((target.pattern, permission))
+                self._below.setdefault(target.pattern.removeprefix("*."), []).append(permission)
             else:
                 self._exact.setdefault(target.pattern, []).append(permission)
 
@@ -88,8 +87,15 @@ class Permissions:
     def of_name(self, name: str) -> list[Permission]:
         """What a lease of this name opens; empty where the name is not permitted."""
         found = list(self._exact.get(name, ()))
-        found += (p for pattern, p in self._wildcards if matches(pattern, name))
+        if self._below:
+            parent = name
+            while parent := parent.partition(".")[2]:
+                found += self._below.get(parent, ())
         return found
+
+    def is_exact(self, name: str) -> bool:
+        """Whether an entry names it, so that it is resolved ahead and always may be learned."""
+        return name in self._exact
 
     def wanted(self, network: Network, leases: Leases, now: float) -> dict[GrantKey, Wanted]:
         """All grants on one address or range, the first entry of the policy before others."""
@@ -107,14 +113,14 @@ class Permissions:
     ) -> Iterator[tuple[Permission, float]]:
         for permission in self._static.get(network, ()):
             yield permission, now + LIFE_OF_STATIC
-        if network.num_addresses == 1:
+        if network.prefixlen == network.max_prefixlen:
             for name, lease in leases.of_address(network.network_address).items():
                 for permission in self.of_name(name):
                     yield permission, lease.expires
 
 
 def _keys(network: Network, permission: Permission) -> Iterator[GrantKey]:
-    is_range = network.num_addresses > 1
+    is_range = network.prefixlen < network.max_prefixlen
     for stem in permission.stems:
         name = map_name(stem, network, is_range=is_range)
         for port in permission.ports:

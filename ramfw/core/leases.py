@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from ramfw.core.events import Address, Answer
 
@@ -43,8 +44,9 @@ class Leases:
     def __init__(self) -> None:
         self._by_name: dict[str, dict[Address, Lease]] = {}
         self._by_address: dict[Address, set[str]] = {}
-        self._expiries: list[tuple[float, str, str]] = []
-        self._spelled: dict[str, Address] = {}
+        # The number keeps addresses of two families from being compared.
+        self._expiries: list[tuple[float, int, str, Address]] = []
+        self._numbers = count()
 
     def learn(self, name: str, answers: Iterable[Answer], now: float) -> set[Address]:
         """Remember an answer; the addresses whose leases it changed."""
@@ -55,9 +57,9 @@ class Leases:
                 changed.add(answer.address)
         return changed
 
-    def prolong(self, name: str, last_good: float, now: float) -> set[Address]:
-        """Serve the last good answer on, up to LONGEST_STALE after it was given."""
-        until = min(now + SHORTEST_TTL + GRACE, last_good + LONGEST_STALE)
+    def prolong(self, name: str, last_good: float, asked_next: float) -> set[Address]:
+        """Serve the last good answer until the next one may come, at most LONGEST_STALE long."""
+        until = min(asked_next + GRACE, last_good + LONGEST_STALE)
         changed = set()
         for address, lease in list(self._by_name.get(name, {}).items()):
             prolonged = Lease(lease.server, lease.learned, until)
@@ -74,19 +76,16 @@ class Leases:
             return False
         held[address] = lease
         self._by_address.setdefault(address, set()).add(name)
-        spelled = str(address)
-        self._spelled[spelled] = address
-        heapq.heappush(self._expiries, (lease.expires, name, spelled))
+        heapq.heappush(self._expiries, (lease.expires, next(self._numbers), name, address))
         return True
 
     def expire(self, now: float) -> set[Address]:
         """Forget what has ended; the addresses that lost a name."""
         changed = set()
         while self._expiries and self._expiries[0][0] <= now:
-            _, name, spelled = heapq.heappop(self._expiries)
-            address = self._spelled.get(spelled)
-            lease = self._by_name.get(name, {}).get(address) if address else None
-            if address is not None and lease is not None and lease.expires <= now:
+            _, _, name, address = heapq.heappop(self._expiries)
+            lease = self._by_name.get(name, {}).get(address)
+            if lease is not None and lease.expires <= now:
                 self._drop(name, address)
                 changed.add(address)
         return changed
@@ -107,7 +106,6 @@ class Leases:
         names.discard(name)
         if not names:
             del self._by_address[address]
-            self._spelled.pop(str(address), None)
 
     def of_name(self, name: str) -> dict[Address, Lease]:
         """The leases of a name, by address."""
@@ -122,6 +120,10 @@ class Leases:
         """All names that hold a lease."""
         return tuple(self._by_name)
 
+    def __len__(self) -> int:
+        """How many names hold a lease."""
+        return len(self._by_name)
+
     def addresses(self) -> tuple[Address, ...]:
         """All addresses on which there is a lease."""
         return tuple(self._by_address)
@@ -129,9 +131,8 @@ class Leases:
     def next_expiry(self) -> float | None:
         """When `expire` is due next; None where there is no lease."""
         while self._expiries:
-            expires, name, spelled = self._expiries[0]
-            address = self._spelled.get(spelled)
-            lease = self._by_name.get(name, {}).get(address) if address else None
+            expires, _, name, address = self._expiries[0]
+            lease = self._by_name.get(name, {}).get(address)
             if lease is not None and lease.expires == expires:
                 return expires
             heapq.heappop(self._expiries)

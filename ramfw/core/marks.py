@@ -17,6 +17,9 @@ AUDITED = 3
 RESOLVERS = 4
 """The flow goes to a trusted DNS server."""
 
+FORGED = 5
+"""The flow is to a DNS server, and somebody in a scope sent an answer in the server's place."""
+
 FIRST_ENTRY_ID = 16
 LAST_ID = 0xFFFF
 

@@ -156,12 +156,8 @@ def _host(table: Table, catalog: Catalog) -> Entry | None:
 def _warn_of_host(table: Table, pattern: str, catalog: Catalog) -> None:
     path = table.at("host")
     if pattern.startswith("*."):
-        message = (
-            "a wildcard is learned from DNS answers, which this version does not watch yet: "
-            "it opens nothing"
-        )
-        table.report.warn(path, message, "write the exact hosts")
-    elif catalog.get(pattern) is not None:
+        return
+    if catalog.get(pattern) is not None:
         message = "this permits one host alone, without the registry's hosts for sign-in and layers"
         table.report.warn(path, message, f'registry = "{pattern}"')
     elif "." not in pattern:

@@ -1,4 +1,4 @@
-"""report(engine, counts, now) -> what `ramfw status` shows, as a plain dictionary.
+"""report(engine, counts, tally, now) -> what `ramfw status` shows, as a plain dictionary.
 
 Pure. Times are seconds, relative to `now`. The shape is documented in docs/json.md.
 """
@@ -6,20 +6,24 @@ Pure. Times are seconds, relative to `now`. The shape is documented in docs/json
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from ramfw.core.compiler import entry_chain_name
 from ramfw.core.engine import Engine
+from ramfw.core.fqdn import matches
 from ramfw.core.leases import LONGEST_STALE
 from ramfw.core.marks import MarkLayout
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
+from ramfw.core.questions import Tally
 from ramfw.core.tablestate import Count, Counts
+from ramfw.core.watch_rules import WatchForm
 
 Report = dict[str, Any]
 NOTHING = Count()
 
 
-def report(engine: Engine, counts: Counts, now: float) -> Report:
+def report(engine: Engine, counts: Counts, tally: Tally, now: float) -> Report:
     """Everything that is enforced, and what is not and why."""
     policy = engine.policy
     if policy is None:
@@ -42,7 +46,15 @@ def report(engine: Engine, counts: Counts, now: float) -> Report:
         ],
         "dns": {
             "servers": [str(server) for server in servers.servers] if servers else [],
+            "upstream": [str(server) for server in servers.upstream] if servers else [],
             "problem": servers.problem if servers else "the DNS servers are not known yet",
+        },
+        "watch": {
+            "form": str(facts.watch.form) if facts.watch else "none",
+            "problem": facts.watch.problem if facts.watch else "not begun yet",
+            "answers_learned": health.answers_learned,
+            "answers_beyond_bound": health.answers_beyond_bound,
+            **asdict(tally),
         },
         "links": {
             "bridges": sorted(links.bridges) if links else [],
@@ -118,11 +130,13 @@ def _host(engine: Engine, target: Target, now: float) -> Report:
         "addresses": [
             {
                 "address": str(address),
+                "name": name,
                 "expires_in": lease.expires - now,
                 "server": lease.server,
                 "learned_ago": now - lease.learned,
             }
-            for address, lease in engine.leases.of_name(target.pattern).items()
+            for name in _names(engine, target)
+            for address, lease in engine.leases.of_name(name).items()
         ],
         "next_refresh_in": None if state is None or state.asked else max(0.0, state.due - now),
         "last_good_ago": None if good is None else now - good,
@@ -133,10 +147,20 @@ def _host(engine: Engine, target: Target, now: float) -> Report:
     }
 
 
+def _names(engine: Engine, target: Target) -> list[str]:
+    """The names with leases that a host of the policy stands for."""
+    if not target.is_wildcard:
+        return [target.pattern]
+    return [name for name in engine.leases.names() if matches(target.pattern, name)]
+
+
 def _host_problem(engine: Engine, target: Target) -> str:
     state = engine.names.state(target.pattern)
     if target.is_wildcard:
-        return "learned from DNS answers, which are not watched yet: it opens nothing"
+        watch = engine.facts.watch
+        if watch is None or watch.form is WatchForm.NONE:
+            return "learned from DNS answers, which are not watched here: it opens nothing"
+        return ""
     if state is None or not state.tried:
         return "not asked for yet"
     failed = [
@@ -194,6 +218,12 @@ def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
             "containers on them reach the wire without passing this host's filter",
             "use bridge networks",
         )
+    if facts.watch and facts.watch.problem:
+        yield (
+            facts.watch.problem,
+            _without_holding(facts.watch.form),
+            "a kernel with CONFIG_NFT_QUEUE, or its module: modprobe nft_queue",
+        )
     if facts.servers and facts.servers.problem:
         yield facts.servers.problem, "no name can be resolved", "[dns] servers = [...]"
     if engine.health.last_rejection and not engine.in_force:
@@ -202,6 +232,12 @@ def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
             "the rules in the kernel are those of before",
             "ramfw doctor",
         )
+
+
+def _without_holding(form: WatchForm) -> str:
+    if form is WatchForm.COPY:
+        return "answers are copied, not held: a first connection may take a second longer"
+    return "only names that are resolved ahead are open; wildcards open nothing"
 
 
 def _engine_exists(engine: Engine) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 
 TABLE = "ramfw"
 
@@ -23,8 +24,12 @@ class Field(StrEnum):
     CT_DIRECTION = "ct direction"
     CT_STATE = "ct state"
     CT_MARK = "ct mark"
+    IP_SADDR = "ip saddr"
+    IP6_SADDR = "ip6 saddr"
     IP_DADDR = "ip daddr"
     IP6_DADDR = "ip6 daddr"
+    TCP_SPORT = "tcp sport"
+    UDP_SPORT = "udp sport"
     TCP_DPORT = "tcp dport"
     UDP_DPORT = "udp dport"
     TH_DPORT = "th dport"
@@ -112,7 +117,55 @@ class Reject:
     reason: str
 
 
-Statement = Match | FlagsMatch | Lookup | Count | SetMark | Verdict | Reject
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Hold the packet for a listener; without one it passes (`bypass`).
+
+    Native, or the xt NFQUEUE target, whose number some listings do not tell.
+    """
+
+    number: int
+    is_native: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InSet:
+    """Go on only where the set holds (or not, negated) the fields together."""
+
+    key: tuple[Field, ...]
+    set: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Put the fields together into a set, for the set's own time."""
+
+    key: tuple[Field, ...]
+    set: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Copy the packet's first `length` bytes to NFLOG's group, at once."""
+
+    group: int
+    length: int
+
+
+Statement = (
+    Match
+    | FlagsMatch
+    | Lookup
+    | Count
+    | SetMark
+    | Verdict
+    | Reject
+    | Queue
+    | Log
+    | InSet
+    | Remember
+)
 Rule = tuple[Statement, ...]
 
 ACCEPT = Verdict("accept")
@@ -160,7 +213,7 @@ class CgroupElement:
     inode: int = 0
 
 
-Element = str | int | CgroupElement
+Element = str | int | CgroupElement | IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +228,9 @@ class NamedSet:
     flags: frozenset[str] = frozenset()
     verdicts: bool = False
     counted: bool = False
+    lifetime: int = 0
+    """Seconds that what rules put into the set stays; then `size` bounds their number."""
+    size: int = 0
     elements: frozenset[Element] | None = None
 
     @property

@@ -6,7 +6,7 @@ and is `reconcile`'s business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from ramfw.core.ruleset import Chain, Element, NamedSet, Rule
@@ -20,6 +20,15 @@ class GrantKey:
     network: IPv4Network | IPv6Network
     protocol: str
     port: int
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A key is looked up several times while a DNS answer waits, and a network's hash is slow.
+        number = int(self.network.network_address) + self.network.prefixlen
+        object.__setattr__(self, "_hash", hash((self.map, number, self.protocol, self.port)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from ramfw.core.transaction import (
     Operation,
     Transaction,
 )
+from ramfw.core.watch_rules import WatchForm
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.nft import Nft
@@ -57,6 +58,9 @@ class Checker(Protocol):
 
     def read(self, *, with_grants: bool) -> TableState | None:
         """See `Kernel.read`."""
+
+    def watch_form(self) -> tuple[WatchForm, str]:
+        """See `Kernel.watch_form`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def _asked(root: Path, policy: Policy, open_checker: Callable[[], Checker]) -> I
     yield from lacking
     if any(finding.state == MISSING for finding in lacking):
         return
+    yield _watch(checker)
     yield _whole(checker, policy)
 
 
@@ -145,6 +150,31 @@ def _probed(checker: Checker, probe: Probe) -> Iterator[Finding]:
         )
     else:
         yield Finding(f"{probe.what}: works", OK)
+
+
+def _watch(checker: Checker) -> Finding:
+    form, problem = checker.watch_form()
+    mend = "a kernel with CONFIG_NFT_QUEUE, or its module: modprobe nft_queue"
+    match form:
+        case WatchForm.NATIVE:
+            return Finding("DNS answers can be held until what they open is open (nft queue)", OK)
+        case WatchForm.XT:
+            fact = "DNS answers can be held until what they open is open (xt NFQUEUE)"
+            return Finding(fact, OK)
+        case WatchForm.COPY:
+            return Finding(
+                f"DNS answers can only be copied (NFLOG), not held: {problem}",
+                NOTE,
+                "a first connection to a new address may take a second longer",
+                mend,
+            )
+        case WatchForm.NONE:
+            return Finding(
+                f"DNS answers cannot be watched: {problem}",
+                NOTE,
+                "only names that are resolved ahead are open; wildcards open nothing",
+                mend,
+            )
 
 
 def _whole(checker: Checker, policy: Policy) -> Finding:

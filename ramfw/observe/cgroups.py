@@ -86,7 +86,10 @@ def _seen(mount: _Mount, mounts: Mapping[str, _Mount]) -> bool:
     child, passed = mount, {mount.id}
     while (below := mounts.get(child.parent)) is not None and below.id not in passed:
         for other in mounts.values():
-            if other.parent == below.id and other != child and _is_under(child.point, other.point):
+            # The first root of all, rootfs, stands on itself.
+            if other in (child, below) or other.parent != below.id:
+                continue
+            if _is_under(child.point, other.point):
                 return False
         child = below
         passed.add(below.id)
@@ -182,6 +185,9 @@ class CgroupWatch:
                 continue
             for name, inode in children:
                 child = f"{path}/{name}" if path else name
+                if '"' in name or not name.isprintable():
+                    watches.problem = f"nft cannot be told the cgroup {child!r}: it is not followed"
+                    continue
                 fitting = [way for way in ways if fnmatchcase(name, way.segments[0])]
                 for way in fitting:
                     if len(way.segments) == 1:

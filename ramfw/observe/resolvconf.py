@@ -11,6 +11,7 @@ import errno
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from ramfw.core.events import Address, ServersChanged
 from ramfw.observe.inotify import burst, explain, watcher
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+
+STUB_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
+STUBS = frozenset({ip_address("127.0.0.53"), ip_address("127.0.0.54")})
+"""systemd-resolved's listeners, systemd-resolved.service(8)."""
 
 _MAXNS = 3  # resolv.conf(5)
 _MAX_SIZE = 1 << 16
@@ -78,6 +83,43 @@ def read(path: Path = RESOLV_CONF) -> ServersChanged:
     parsed = parse(text)
     problem = f"{path}: {parsed.problem}" if parsed.problem else ""
     return ServersChanged(parsed.servers, problem)
+
+
+async def follow(
+    path: Path = RESOLV_CONF, stub: Path = STUB_UPSTREAM
+) -> AsyncGenerator[ServersChanged, None]:
+    """As `watch`, and where systemd-resolved's stub is the server, with the servers behind it.
+
+    Docker gives those to containers, for which the stub's loopback address leads nowhere.
+    """
+    sources = {which: watch(which) for which in (path, stub)}
+    loop = asyncio.get_running_loop()
+
+    async def following(which: Path) -> tuple[Path, ServersChanged]:
+        return which, await anext(sources[which])
+
+    # No task group: it must not be left by a generator that is closed where it yields.
+    tasks = {loop.create_task(following(which)) for which in sources}
+    latest: dict[Path, ServersChanged] = {}
+    last: ServersChanged | None = None
+    try:
+        while True:
+            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                which, latest[which] = task.result()
+                tasks.add(loop.create_task(following(which)))
+            if len(latest) < len(sources):
+                continue
+            now = latest[path]
+            if STUBS & set(now.servers):
+                now = replace(now, upstream=latest[stub].servers)
+            if now != last:
+                last = now
+                yield now
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def watch(path: Path = RESOLV_CONF) -> AsyncGenerator[ServersChanged, None]:

@@ -17,9 +17,11 @@ from ramfw.core.ruleset import (
     Chain,
     Count,
     Element,
+    InSet,
     Lookup,
     Match,
     NamedSet,
+    Remember,
     Ruleset,
     SetRef,
     Statement,
@@ -46,6 +48,7 @@ from ramfw.core.transaction import (
     Operation,
     Transaction,
 )
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 
 T = TypeVar("T")
@@ -97,6 +100,10 @@ class FakeKernel:
             tuple(table.chains.values()), tuple(table.sets.values()), frozenset(table.counters)
         )
         return TableState(ruleset.as_read(), self._live_grants() if with_grants else None)
+
+    def watch_form(self) -> tuple[WatchForm, str]:
+        """See `Kernel.watch_form`: this one shows nothing."""
+        return WatchForm.NONE, "a kernel for tests shows no answers"
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""
@@ -226,7 +233,7 @@ def _references(statement: Statement) -> Iterator[tuple[str, str]]:
     match statement:
         case Verdict(_, chain) if chain:
             yield "chain", chain
-        case Lookup(_, name) | Match(_, SetRef(name)):
+        case Lookup(_, name) | Match(_, SetRef(name)) | InSet(_, name) | Remember(_, name):
             yield "set", name
         case Count(name):
             yield "counter", name

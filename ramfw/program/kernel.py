@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ramfw.core.tablestate import Counts, TableState
 from ramfw.core.transaction import Transaction
+from ramfw.core.watch_rules import WatchForm
 
 
 class Kernel(Protocol):
@@ -16,6 +17,9 @@ class Kernel(Protocol):
 
     def read(self, *, with_grants: bool) -> TableState | None:
         """What the table holds; None where there is no table. Raises KernelError."""
+
+    def watch_form(self) -> tuple[WatchForm, str]:
+        """How DNS answers can be shown, and what hinders a better way. Changes nothing."""
 
     def counts(self) -> Counts:
         """All counters, zero where the table is missing. Raises KernelError."""

@@ -14,11 +14,15 @@ from typing import Any
 
 from ramfw.core.ruleset import TABLE, Ruleset
 from ramfw.core.tablestate import FOREIGN, Count, Counts, HeldGrant, TableState
-from ramfw.core.transaction import GrantKey, Transaction
+from ramfw.core.transaction import AddRule, GrantKey, Transaction
+from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
+from ramfw.program.batches import Batches, needs_hand
 from ramfw.wire.nft_reader import read as read_listing
 from ramfw.wire.nft_writer import OWN, write
 
+PROBE_TABLE = "ramfw_probe"
+PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
 ABSENT = "No such file or directory"
 
 
@@ -49,8 +53,43 @@ class Nft:
         self._json.set_json_output(True)
 
     def run(self, transaction: Transaction) -> None:
-        """See `Kernel.run`."""
-        self._command(self._text, write(transaction), "nft transaction")
+        """See `Kernel.run`. A rule with an xt target follows in a batch of its own.
+
+        Until then DNS answers pass unheld, which opens nothing.
+        """
+        by_hand = [op for op in transaction if isinstance(op, AddRule) and needs_hand(op)]
+        by_text = tuple(op for op in transaction if not needs_hand(op))
+        if by_text:
+            self._command(self._text, write(by_text), "nft transaction")
+        if by_hand:
+            with Batches() as batches:
+                batches.append(by_hand)
+
+    def watch_form(self) -> tuple[WatchForm, str]:
+        """How this kernel can show DNS answers, and what hinders a better way. Changes nothing."""
+        native = f"{PROBE}add rule inet {PROBE_TABLE} probe queue flags bypass to {QUEUE_NUMBER}\n"
+        if self._can(native):
+            return WatchForm.NATIVE, ""
+        try:
+            with Batches() as batches:
+                batches.ask_for_nfqueue()
+        except KernelError:
+            pass
+        else:
+            return WatchForm.XT, ""
+        if self._can(f"{PROBE}add rule inet {PROBE_TABLE} probe log group {ANSWER_GROUP}\n"):
+            return WatchForm.COPY, "the kernel has no NFQUEUE (CONFIG_NFT_QUEUE)"
+        return WatchForm.NONE, "the kernel has neither NFQUEUE nor NFLOG"
+
+    def _can(self, text: str) -> bool:
+        self._text.set_dry_run(True)
+        try:
+            self._command(self._text, text, "nft check")
+        except KernelError:
+            return False
+        finally:
+            self._text.set_dry_run(False)
+        return True
 
     def check(self, transaction: Transaction) -> None:
         """Have the kernel judge the transaction without committing it; raises KernelError."""
@@ -66,7 +105,7 @@ class Nft:
         if listing is None:
             return None
         # One command a set: of several in one batch, nft 1.0.6 finds only the last.
-        closed = [named.name for named in read_listing(listing).sets if not named.verdicts]
+        closed = [named.name for named in read_listing(listing).sets if named.elements is not None]
         sets = [self._command(self._text, f"list set {OWN} {name}", "nft list") for name in closed]
         ruleset = read_listing(listing + "".join(sets))
         if not with_grants:

@@ -12,6 +12,15 @@ Fields = dict[str, Any]
 WIDE = 120
 """Columns from which all addresses of a host are shown, and not only the first few."""
 FEW = 3
+MOST_NAMES = 20
+"""Names learned under a wildcard that a wide page shows; there can be thousands."""
+
+WATCHES = {
+    "native": "answers held (nft queue)",
+    "xt": "answers held (xt NFQUEUE)",
+    "copy": "answers copied, not held (NFLOG)",
+    "none": "none",
+}
 
 
 def status(facts: Fields, page: Page) -> list[str]:
@@ -65,7 +74,10 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
     if organization["contact"]:
         rows.append(("contact", clean(organization["contact"])))
     servers = listed(facts["dns"]["servers"]) or "none"
-    rows.append(("trusted DNS", servers))
+    behind = listed(facts["dns"]["upstream"])
+    rows.append(("trusted DNS", f"{servers}, and behind it {behind}" if behind else servers))
+    watch = facts["watch"]
+    rows.append(("DNS watch", ": ".join(filter(None, (WATCHES[watch["form"]], watch["problem"])))))
     rows.append(
         ("daemon", f"ramfw {facts['version']}, pid {facts['pid']}, up {span(facts['uptime'])}")
     )
@@ -158,18 +170,52 @@ def _entry(entry: Fields, judged: list[str], page: Page) -> Iterator[str]:
 
 def _addresses_of(host: Fields) -> str:
     addresses = number(len(host["addresses"]), "address", "addresses")
+    if _is_wildcard(host):
+        return f"{number(len(_by_name(host)), 'name')} learned, {addresses}"
     wait = host["next_refresh_in"]
     if wait is None:
         return addresses
     return f"{addresses}, asked again {f'in {span(wait)}' if wait >= 1 else 'now'}"
 
 
-def _details(host: Fields, page: Page) -> Iterator[str]:
-    addresses = [address["address"] for address in host["addresses"]]
+def _is_wildcard(host: Fields) -> bool:
+    return str(host["name"]).startswith("*.")
+
+
+def _by_name(host: Fields) -> dict[str, list[Fields]]:
+    """The addresses by the name that was learned, the latest first."""
+    found: dict[str, list[Fields]] = {}
+    for address in sorted(host["addresses"], key=lambda address: float(address["learned_ago"])):
+        found.setdefault(address["name"], []).append(address)
+    return found
+
+
+def _learned(host: Fields, page: Page) -> Iterator[str]:
+    """The names under a wildcard, each with its addresses and who gave them when."""
+    names = _by_name(host)
+    shown = list(names.items())[: MOST_NAMES if page.width >= WIDE else FEW]
+    for name, given in shown:
+        addresses = ", ".join(_few([address["address"] for address in given], page))
+        servers = listed(dict.fromkeys(str(address["server"]) for address in given))
+        told = f"{servers}, {span(given[0]['learned_ago'])} ago"
+        yield from page.wrap(f"{name}: {addresses} ({told})", 6, 8)
+    if len(names) > len(shown):
+        yield from page.wrap(f"and {number(len(names) - len(shown), 'more name')}", 6)
+
+
+def _few(addresses: list[str], page: Page) -> list[str]:
+    """All of them, or on a narrow page the first, and how many more there are."""
     shown = addresses if page.width >= WIDE else addresses[:FEW]
     more = len(addresses) - len(shown)
-    listed_ = [*shown, *([f"and {more} more"] if more else [])]
-    yield from (page.paint(line, "dim") for line in page.items(listed_, 6))
+    return [*shown, *([f"and {more} more"] if more else [])]
+
+
+def _details(host: Fields, page: Page) -> Iterator[str]:
+    if _is_wildcard(host):
+        lines: Iterable[str] = _learned(host, page)
+    else:
+        lines = page.items(_few([address["address"] for address in host["addresses"]], page), 6)
+    yield from (page.paint(line, "dim") for line in lines)
     yield from (page.paint(line, "yellow") for line in page.wrap(_trouble(host), 6))
 
 

@@ -66,7 +66,8 @@ _ROOT = b"\0"
 _FIRST_NAME = b"\xc0\x0c"
 _ONE_NAME = frozenset({NS, CNAME, PTR})
 _RARE = frozenset(map(int, dns.rdatatype.RdataType)) - {A, AAAA, SOA, OPT, TSIG} - _ONE_NAME
-_LDH_LABEL = re.compile(rb"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+_HYPHEN_AT_EDGE = (".-", "-.")
 
 
 class Question(NamedTuple):
@@ -149,17 +150,21 @@ def question(payload: bytes) -> Question | None:
     root = payload.find(0, _HEADER_SIZE, _HEADER_SIZE + MAX_NAME)
     if root <= _HEADER_SIZE or root + 5 > len(payload):
         return None
-    wire = payload[_HEADER_SIZE:root].lower()
+    wire = payload[_HEADER_SIZE:root]
     labels, position, size = [], 0, len(wire)
     while position < size:
         end = position + 1 + wire[position]
-        label = wire[position + 1 : end]
-        if len(label) > 63 or end > size or not _LDH_LABEL.fullmatch(label):  # noqa: PLR2004
+        if end - position > 64:  # noqa: PLR2004 - RFC 1035, section 2.3.4
             return None
-        labels.append(label)
+        labels.append(wire[position + 1 : end])
         position = end
+    name = b".".join(labels).lower().decode("latin-1")
+    # A label that is cut short, or has a dot in it, makes the whole name another than its labels.
+    if position != size or name.count(".") != len(labels) - 1 or not _HOST_NAME.fullmatch(name):
+        return None
+    if "-" in name and any(edge in name for edge in _HYPHEN_AT_EDGE):
+        return None
     kind, klass = _TYPE_AND_CLASS.unpack_from(payload, root + 1)
-    name = b".".join(labels).decode("ascii")
     return Question(ident, flags, name, kind, klass, root + 5)
 
 

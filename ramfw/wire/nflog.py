@@ -51,7 +51,7 @@ class Logged(NamedTuple):
 def bind(group: int, *, copy_range: int, sequence: int) -> bytes:
     """The message that binds a group to the socket; the kernel answers it.
 
-    Each packet is sent at once, by itself (a threshold of one). EBUSY: another socket has the
+    Each packet is sent at once, by itself (a threshold of one). EPERM: another socket has the
     group.
     """
     return _config(
@@ -79,6 +79,28 @@ def packets(buffer: bytes) -> list[Logged]:
         for kind, _flags, _sequence, start, end in messages(buffer)
         if kind == _PACKET
     ]
+
+
+def payloads(buffer: bytes) -> list[bytes]:
+    """The payload of each packet in one datagram: what `packets` says, in less time.
+
+    Raises ValueError where the framing is broken.
+    """
+    found = []
+    header = ATTRIBUTE.unpack_from
+    for kind, _flags, _sequence, start, end in messages(buffer):
+        if kind != _PACKET:
+            continue
+        payload, position = b"", start + NFGEN.size
+        while end - position >= 4:  # noqa: PLR2004 - an attribute's header
+            size, attribute_kind = header(buffer, position)
+            if size < 4 or position + size > end:  # noqa: PLR2004 - the same
+                raise ValueError(f"netlink attribute of {size} bytes at byte {position}")
+            if attribute_kind == _PAYLOAD:
+                payload = buffer[position + 4 : position + size]
+            position += (size + 3) & ~3
+        found.append(payload)
+    return found
 
 
 def _config(group: int, sequence: int, *attributes: bytes) -> bytes:

@@ -70,7 +70,7 @@ def bind(queue: int, *, copy_range: int, max_length: int, sequence: int) -> byte
 
     Packets are copied up to `copy_range` bytes (0: all), and what the kernel joined (GSO) arrives
     as one. Of more than `max_length` that wait the rest is dropped, never let through (no
-    FAIL_OPEN). EBUSY: another socket has the queue.
+    FAIL_OPEN). EPERM: another socket has the queue.
     """
     return _config(
         queue,
@@ -98,6 +98,32 @@ def packets(buffer: bytes) -> list[Queued]:
         for kind, _flags, _sequence, start, end in messages(buffer)
         if kind == _PACKET
     ]
+
+
+def payloads(buffer: bytes) -> list[tuple[int, bytes]]:
+    """Id and payload of each packet in one datagram: what `packets` says, in less time.
+
+    Raises ValueError where the framing is broken or a packet lacks its header.
+    """
+    found = []
+    header = ATTRIBUTE.unpack_from
+    for kind, _flags, _sequence, start, end in messages(buffer):
+        if kind != _PACKET:
+            continue
+        ident, payload, position = -1, b"", start + NFGEN.size
+        while end - position >= 4:  # noqa: PLR2004 - an attribute's header
+            size, attribute_kind = header(buffer, position)
+            if size < 4 or position + size > end:  # noqa: PLR2004 - the same
+                raise ValueError(f"netlink attribute of {size} bytes at byte {position}")
+            if attribute_kind == _PACKET_HDR:
+                ident = U32.unpack_from(buffer, position + 4)[0] if size >= 8 else -1  # noqa: PLR2004
+            elif attribute_kind == _PAYLOAD:
+                payload = buffer[position + 4 : position + size]
+            position += (size + 3) & ~3
+        if ident < 0:
+            raise ValueError("a queued packet without its header")
+        found.append((ident, payload))
+    return found
 
 
 def verdict(

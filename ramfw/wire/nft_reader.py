@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from ramfw.core.marks import ALL_BITS
 from ramfw.core.ruleset import (
@@ -26,11 +27,15 @@ from ramfw.core.ruleset import (
     Field,
     FlagsMatch,
     Hook,
+    InSet,
+    Log,
     Lookup,
     Masked,
     Match,
     NamedSet,
+    Queue,
     Reject,
+    Remember,
     Rule,
     Ruleset,
     SetMark,
@@ -39,14 +44,18 @@ from ramfw.core.ruleset import (
     Statement,
     Verdict,
 )
+from ramfw.core.watch_rules import QUEUE_NUMBER
 
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
+PORTS = frozenset(name for name in Field if name.value.endswith("port"))
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
-    r"type (?P<key>\w+(?: \. \w+)*)(?P<map> : verdict)?(?: flags (?P<flags>\w+(?:, ?\w+)*))?"
+    r"type (?P<key>\w+(?: \. \w+)*)(?P<map> : verdict)?(?: size (?P<size>\d+))?"
+    r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
+SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 COUNTED = re.compile(r"(packets \d+ bytes \d+)?")
 ELEMENT = re.compile(r'(?:"[^"]*"|[^",])+')
 
@@ -152,8 +161,10 @@ def _read_set(block: _Block, draft: _Draft) -> None:
         frozenset(re.split(r", ?", form["flags"])) if form["flags"] else frozenset(),
         verdicts=form["map"] is not None,
         counted=form["counter"] is not None,
+        lifetime=_seconds(form["lifetime"] or ""),
+        size=int(form["size"] or 0),
     )
-    if not named.verdicts:
+    if not named.verdicts and not named.lifetime:
         try:
             elements = frozenset(_elements(form["elements"] or "", named.key[0]))
         except ValueError:
@@ -165,11 +176,19 @@ def _read_set(block: _Block, draft: _Draft) -> None:
     draft.sets[block.name] = named
 
 
+def _seconds(text: str) -> int:
+    """A time as nft writes it, `1h30m`."""
+    return sum(int(part[:-1]) * SECONDS[part[-1]] for part in re.findall(r"\d+[dhms]", text))
+
+
 def _elements(listed: str, kind: str) -> Iterator[Element]:
     for part in ELEMENT.findall(listed):
         value = part.strip().removesuffix(" counter")
         if kind in ("mark", "inet_service"):
             yield int(value, 0)
+            continue
+        if kind in ("ipv4_addr", "ipv6_addr"):
+            yield ip_address(value)
             continue
         name = re.fullmatch(r'"([^"]*)"|(\w+)', value)
         if name is None:
@@ -211,7 +230,9 @@ class _NotOursError(Exception):
     """A statement that ramfw does not write."""
 
 
-def _statement(tokens: list[str]) -> tuple[Statement, list[str]]:
+def _statement(  # noqa: C901, PLR0911 - a case each
+    tokens: list[str],
+) -> tuple[Statement, list[str]]:
     match tokens:
         case ["counter", "name", name, *rest]:
             return Count(name.strip('"')), rest
@@ -229,12 +250,35 @@ def _statement(tokens: list[str]) -> tuple[Statement, list[str]]:
             return Verdict(kind, chain), rest
         case [("accept" | "drop" | "return") as kind, *rest]:
             return Verdict(kind), rest
+        case [("log" | "queue" | "xt"), *_]:
+            return _shown(tokens)
+        case ["add", name, "{", *rest] if name.startswith("@"):
+            key, rest = _fields(rest)
+            if rest[0] != "}":
+                raise _NotOursError
+            return Remember(key, name[1:]), rest[1:]
         case ["ct", "mark", "set", "ct", "mark", "&", kept, "|", value, *rest]:
             return _set_mark(int(kept, 0), int(value, 0)), rest
         case ["tcp", "flags", *rest]:
             return _flags(rest)
         case _:
             return _match(tokens)
+
+
+def _shown(tokens: list[str]) -> tuple[Statement, list[str]]:
+    """What shows a packet to a listener."""
+    match tokens:
+        case ["log", "group", group, "snaplen", length, "queue-threshold", "1", *rest]:
+            return Log(int(group), int(length)), rest
+        case ["queue", "flags", "bypass", "to", number, *rest]:
+            return Queue(int(number), is_native=True), rest
+        case ["queue", "num", number, "bypass", *rest]:
+            # The xt target, by an nft that knows iptables' words; others do not tell the number.
+            return Queue(int(number), is_native=False), rest
+        case ["xt", "target", '"NFQUEUE"', *rest]:
+            return Queue(QUEUE_NUMBER, is_native=False), rest
+        case _:
+            raise _NotOursError
 
 
 def _set_mark(kept: int, value: int) -> SetMark:
@@ -266,16 +310,14 @@ def _words(text: str) -> frozenset[str]:
 def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
     left, rest = _expression(tokens)
     if rest[0] == "." or rest[0] == "vmap":
-        key = [left]
-        while rest[0] == ".":
-            part, rest = _expression(rest[1:])
-            key.append(part)
-        if rest[0] != "vmap" or not rest[1].startswith("@"):
+        key, rest = _fields(tokens)
+        if rest[0] == "vmap" and rest[1].startswith("@"):
+            return Lookup(key, rest[1][1:]), rest[2:]
+        negated = rest[0] == "!="
+        name = rest[1] if negated else rest[0]
+        if not name.startswith("@"):
             raise _NotOursError
-        fields = tuple(part for part in key if isinstance(part, Field))
-        if len(fields) != len(key):
-            raise _NotOursError
-        return Lookup(fields, rest[1][1:]), rest[2:]
+        return InSet(key, name[1:], negated), rest[2 if negated else 1 :]
     negated = rest[0] == "!="
     if rest[0] in ("!=", "=="):
         rest = rest[1:]
@@ -285,6 +327,17 @@ def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
         mask = ALL_BITS & ~(ALL_BITS >> int(length))
         return Match(Masked(left, mask), int(value, 0), negated), rest[1:]
     return Match(left, _right(left, rest[0]), negated), rest[1:]
+
+
+def _fields(tokens: list[str]) -> tuple[tuple[Field, ...], list[str]]:
+    """Fields with dots between them."""
+    key, rest = [], [".", *tokens]
+    while rest[0] == ".":
+        part, rest = _expression(rest[1:])
+        if not isinstance(part, Field):
+            raise _NotOursError
+        key.append(part)
+    return tuple(key), rest
 
 
 def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
@@ -304,7 +357,7 @@ def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
 def _right(left: Expression, token: str) -> SetRef | int | str | frozenset[str]:
     if token.startswith("@"):
         return SetRef(token[1:])
-    if isinstance(left, Masked) or left in (Field.TCP_DPORT, Field.UDP_DPORT, Field.TH_DPORT):
+    if isinstance(left, Masked) or left in PORTS:
         return int(token, 0)
     if left is Field.CT_STATE:
         return frozenset(token.split(","))

@@ -11,7 +11,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from ramfw.wire.netlink import NLM_F_APPEND, NLM_F_CREATE, attribute, nested, u32
+from ramfw.wire.netlink import (
+    NFGEN,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_REQUEST,
+    attribute,
+    message,
+    nested,
+    u32,
+)
 from ramfw.wire.nft_batch import TABLE_NAME, VALUE, verdict_data
 
 DROP = 0
@@ -26,6 +35,8 @@ ORIGINAL = 0
 REPLY = 1
 
 _NEW_RULE = 10 << 8 | 6
+_GET_COMPAT = 11 << 8
+_COMPAT_TARGET = 1
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _LIST_ELEMENT = 1
 _NAME, _DATA = 1, 2
@@ -59,6 +70,15 @@ def append(chain: str, expressions: Iterable[bytes]) -> tuple[int, int, bytes]:
         + nested(_RULE_EXPRESSIONS, *expressions)
     )
     return _NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, attributes
+
+
+def ask_for_nfqueue(sequence: int) -> bytes:
+    """The question whether the kernel has the xt target; an answer with an errno says no.
+
+    See nfnl_compat_get_rcu in net/netfilter/nft_compat.c.
+    """
+    target = _string(1, "NFQUEUE") + u32(2, _NFQUEUE_REVISION) + u32(3, _COMPAT_TARGET)
+    return message(_GET_COMPAT, NLM_F_REQUEST, sequence, NFGEN.pack(NFPROTO_IPV4, 0, 0) + target)
 
 
 def xt_nfqueue(queue: int, *, bypass: bool) -> bytes:

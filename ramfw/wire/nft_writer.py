@@ -7,6 +7,8 @@ strings are quoted, and a quote or line break inside one raises ValueError.
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
+
 from ramfw.core.ruleset import (
     TABLE,
     CgroupElement,
@@ -15,11 +17,15 @@ from ramfw.core.ruleset import (
     Element,
     Expression,
     FlagsMatch,
+    InSet,
+    Log,
     Lookup,
     Masked,
     Match,
     NamedSet,
+    Queue,
     Reject,
+    Remember,
     Rule,
     SetMark,
     SetRef,
@@ -113,8 +119,12 @@ def _set_kind(named: NamedSet) -> str:
 
 def _set_body(named: NamedSet) -> str:
     parts = [f"type {' . '.join(named.key)}{' : verdict' if named.verdicts else ''};"]
+    if named.size:
+        parts.append(f"size {named.size};")
     if named.flags:
         parts.append(f"flags {', '.join(sorted(named.flags))};")
+    if named.lifetime:
+        parts.append(f"timeout {named.lifetime}s;")
     if named.counted:
         parts.append("counter;")
     return " ".join(parts)
@@ -125,7 +135,7 @@ def _element_list(elements: frozenset[Element]) -> str:
 
 
 def _element(element: Element) -> str:
-    if isinstance(element, int):
+    if isinstance(element, int | IPv4Address | IPv6Address):
         return str(element)
     return _quoted(element.path if isinstance(element, CgroupElement) else element)
 
@@ -137,12 +147,13 @@ def _grant(key: GrantKey) -> str:
 
 
 def _quoted(text: str) -> str:
-    if any(c in text for c in '"\n\\'):
+    # nft's quoted strings know no escapes: a backslash (systemd writes `\x2d`) stands for itself.
+    if '"' in text or not text.isprintable():
         raise ValueError(f"not a string that nft can be given: {text!r}")
     return f'"{text}"'
 
 
-def _statement(statement: Statement) -> str:
+def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911 - a case each
     match statement:
         case Match(left, right, negated):
             return f"{_expression(left)} {'!= ' if negated else ''}{_right(right)}"
@@ -160,6 +171,16 @@ def _statement(statement: Statement) -> str:
             return f"{kind} {chain}" if chain else kind
         case Reject(reason):
             return f"reject with {reason}"
+        case Log(group, length):
+            return f"log group {group} snaplen {length} queue-threshold 1"
+        case InSet(key, name, negated):
+            return f"{' . '.join(key)} {'!= ' if negated else ''}@{name}"
+        case Remember(key, name):
+            return f"add @{name} {{ {' . '.join(key)} }}"
+        case Queue(number, is_native):
+            if not is_native:
+                raise ValueError("nft's grammar has no xt target: the rule is packed by hand")
+            return f"queue flags bypass to {number}"
 
 
 def _expression(expression: Expression) -> str:

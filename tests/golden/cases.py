@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 
 from ramfw.core.catalog import shipped
@@ -17,11 +18,16 @@ from ramfw.core.policy_parser import parse
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import CgroupElement, Ruleset
 from ramfw.core.transaction import Transaction
+from ramfw.core.watch_rules import WatchForm
 from ramfw.wire.nft_writer import write
 
 HERE = Path(__file__).parent
 
-MACHINE = Machine(uplinks=frozenset({"br-lan"}))
+MACHINE = Machine(
+    uplinks=frozenset({"br-lan"}),
+    servers=frozenset({ip_address("192.0.2.53"), ip_address("2001:db8::53")}),
+    watch=WatchForm.COPY,
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,8 @@ class Case:
 
 def with_engine(path: str) -> Machine:
     """The machine, with an engine's cgroup on it."""
-    return Machine(
-        MACHINE.uplinks, {ScopeName.ENGINES: frozenset({CgroupElement(path, path.count("/") + 1)})}
-    )
+    found = frozenset({CgroupElement(path, path.count("/") + 1)})
+    return replace(MACHINE, cgroups={ScopeName.ENGINES: found})
 
 
 CASES = tuple(Case(path.parent) for path in sorted(HERE.glob("*/policy.toml")))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import materials as lab_materials
+from tests.lab.addresses import DNS
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.lab import Lab
@@ -44,6 +45,7 @@ def lab(module_lab: Lab) -> Iterator[Lab]:
     host.forget_ramfw()
     host.remove_containers()
     host.set_hosts({})
+    host.set_servers(*DNS.addresses)
     module_lab.internet.unlimit_downloads()
     module_lab.internet.reset_counts()
 

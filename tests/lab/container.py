@@ -24,6 +24,10 @@ class Container:
         """Run a program in the container."""
         return self._docker("exec", self.id, *argv, timeout=timeout)
 
+    def start(self, *argv: str) -> Process:
+        """Start a program of the host in the container's network."""
+        return self._start(*self._in_network, *argv)
+
     def curl(self, url: str, *more: str) -> Outcome:
         """Fetch a URL from within; any HTTP answer is a success."""
         options = ("-sS", "--max-time", "10", "-o", "/dev/null", "-w", "%{stderr}%{http_code}\n")
@@ -31,11 +35,11 @@ class Container:
 
     def start_sender(self, *places: str) -> Sender:
         """Start a program in the container's network that tries to reach places without pause."""
-        return Sender(self._start(*self._in_network, *Sender.command(places)))
+        return Sender(self.start(*Sender.command(places)))
 
     def start_download(self, image: str) -> Process:
         """The same as the host's, in the container's network."""
-        download = self._start(*self._in_network, *download_command(image))
+        download = self.start(*download_command(image))
         download.wait_for("receiving")
         return download
 

@@ -12,6 +12,7 @@ import shlex
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class Host:
         self.engine_cgroup = ENGINE
         self._materials = materials
         self._hosts = self.directory / "hosts"
+        self._resolv = self.directory / "resolv.conf"
         self._docker = self.directory / "docker"
         self._docker_url = f"unix://{self.directory}/docker.sock"
         self._policy = namespace.root / "etc" / "ramfw" / "policy.toml"
@@ -49,8 +51,8 @@ class Host:
         """Give the host its addresses, its resolver, and trust in the lab's authority."""
         for directory in (self.directory, self._docker):
             directory.mkdir()
-        resolv = self.directory / "resolv.conf"
-        resolv.write_text(f"nameserver {DNS.v4}\nnameserver {DNS.v6}\n")
+        resolv = self._resolv
+        self.set_servers(*DNS.addresses)
         self.set_hosts({})
         # With /etc and /run of its own, ramfw runs with the paths that it has on a real machine.
         self.namespace.sh(
@@ -120,6 +122,10 @@ class Host:
         text = "\n".join(["127.0.0.1 localhost", "::1 localhost", *lines])
         # Written in place: a new file would not be the one that is mounted.
         self._hosts.write_text(f"{text}\n")
+
+    def set_servers(self, *addresses: str) -> None:
+        """Write `/etc/resolv.conf`: the DNS servers that this host asks."""
+        self._resolv.write_text("".join(f"nameserver {address}\n" for address in addresses))
 
     # The engine
 
@@ -239,15 +245,17 @@ class Host:
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(path))
-            notify.settimeout(20)
+            deadline = time.monotonic() + 20
             self.daemon = self.namespace.start(
-                *(_ramfw(), "run"),
+                *(*_ramfw(), "run"),
                 cgroup=RAMFW,
                 env={"NOTIFY_SOCKET": str(path)},
             )
             try:
-                while b"READY=1" not in notify.recv(4096).split(b"\n"):
-                    pass
+                said = b""
+                while b"READY=1" not in said.split(b"\n"):
+                    notify.settimeout(max(deadline - time.monotonic(), 0.001))
+                    said = notify.recv(4096)
             except TimeoutError:
                 raise AssertionError(f"ramfw is not ready:\n{self.daemon.output}") from None
         request(self.control, "wait", {"seconds": 10})
@@ -266,7 +274,7 @@ class Host:
 
     def ramfw(self, *argv: str, on_terminal: bool = False) -> Outcome:
         """Run a ramfw command; on a terminal it may use colour."""
-        command = [_ramfw(), *argv]
+        command = [*_ramfw(), *argv]
         if on_terminal:
             line = f"stty columns 80; {shlex.join(command)}"
             command = ["script", "--quiet", "--return", "--command", line, "/dev/null"]
@@ -335,5 +343,7 @@ class Host:
         return self.namespace.space.cgroup(self.engine_cgroup).stat().st_ino
 
 
-def _ramfw() -> str:
-    return str(Path(sys.executable).parent / "ramfw")
+def _ramfw() -> tuple[str, ...]:
+    """The command, run from the tree that these tests are in, whatever is installed."""
+    tree = Path(__file__).parents[2]
+    return ("env", f"PYTHONPATH={tree}", sys.executable, "-P", "-m", "ramfw")

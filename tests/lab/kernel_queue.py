@@ -3,6 +3,7 @@
 A program of its own, as `kernel_round_trip` is: the rules and the queue are the namespace's. Says
 what the kernel makes of what ramfw packs by hand: elements, rules with an xt NFQUEUE target,
 verdicts. Prints a line for each thing that went otherwise than meant, and ends with 1 then.
+Arguments: the ways to hold answers that are tried; without any, all that the kernel has.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import ENOENT
 from ipaddress import ip_network
+from itertools import product
 from typing import Self
 
 import dns.message
 import dns.rrset
 
 from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey
+from ramfw.core.watch_rules import WatchForm
 from ramfw.wire import dns_message, netlink, nflog, nfqueue, nft_rule, packet
 from ramfw.wire.dns_stream import Reassembler, StreamMessage
 from ramfw.wire.nft_batch import Batch, Grant, batch, pack
 from ramfw.wire.nft_rule import NFPROTO_IPV4, NFPROTO_IPV6, REPLY
+from tests.lab.watch_forms import forms_to_try
 
 QUEUE = 5353
 GROUP = 53
@@ -181,19 +185,20 @@ class Story:
     """What was found wrong, and the steps."""
 
     batches: Netfilter
+    form: WatchForm = WatchForm.XT
     wrong: list[str] = field(default_factory=list)
 
     def expect(self, what: str, got: object, meant: object) -> None:
         if got != meant:
-            self.wrong.append(f"{what}: {got!r}, not {meant!r}")
+            self.wrong.append(f"{self.form}: {what}: {got!r}, not {meant!r}")
 
     def yes(self, what: str, got: object) -> None:
         if not got:
-            self.wrong.append(f"not {what}")
+            self.wrong.append(f"{self.form}: not {what}")
 
     def no(self, what: str, got: object) -> None:
         if got:
-            self.wrong.append(f"not {what}")
+            self.wrong.append(f"{self.form}: not {what}")
 
     def elements(self) -> None:
         """Packed elements are listed as those that were written as text."""
@@ -237,6 +242,15 @@ class Story:
         """Queue the answers of one protocol and family."""
         nft("flush chain inet ramfw watch\n")
         name = "resolvers4" if family == NFPROTO_IPV4 else "resolvers6"
+        if self.form is WatchForm.NATIVE:
+            words = "tcp" if protocol == packet.TCP else "udp"
+            source = "ip" if family == NFPROTO_IPV4 else "ip6"
+            flags = " flags bypass" if bypass else ""
+            nft(
+                f"add rule inet ramfw watch ct direction reply {words} sport 53"
+                f" {source} saddr @{name} queue{flags} to {QUEUE}\n"
+            )
+            return
         failed = self.batches.commit(
             rule(
                 "watch",
@@ -423,12 +437,14 @@ def family_of(address: str) -> socket.AddressFamily:
 
 def main() -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    forms = forms_to_try(sys.argv[1:])
     nft(TABLE)
     with Netfilter() as batches:
         story = Story(batches)
         story.elements()
         story.statements()
-        for address, family in (("127.0.0.1", NFPROTO_IPV4), ("::1", NFPROTO_IPV6)):
+        families = (("127.0.0.1", NFPROTO_IPV4), ("::1", NFPROTO_IPV6))
+        for story.form, (address, family) in product(forms, families):
             nft("reset counter inet ramfw seen\n")
             story.hold(address, family)
             story.without_listener(address, family)

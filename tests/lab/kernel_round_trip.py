@@ -1,23 +1,26 @@
 """Loads rulesets into the network namespace that it is started in, and reads them back.
 
 A program of its own, because libnftables works in the namespace of its process. Prints a line for
-each step that went otherwise than meant, and ends with 1 if there was one.
+each step that went otherwise than meant, and ends with 1 if there was one. Arguments: the ways to
+hold answers that are tried; without any, all that the kernel has.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from itertools import permutations
 
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import Ruleset
 from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, GrantKey, Transaction
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.nft import Nft
-from tests.golden.cases import CASES, Case
+from tests.golden.cases import CASES, MACHINE, Case
+from tests.lab.watch_forms import forms_to_try
 
 ADDRESSES = {
     "4": ("192.0.2.10", "198.51.100.0/25"),
@@ -47,7 +50,7 @@ class RoundTrip:
 
     def grants(self, case: Case) -> None:
         """Give, renew and take back a grant in every map."""
-        keys = list(_keys(case.ruleset))
+        keys = list(grant_keys(case.ruleset))
         give: Transaction = tuple(AddGrant(key, 4, 300) for key in keys)
         again = tuple(
             op
@@ -70,7 +73,8 @@ class RoundTrip:
         self.nft.run((DeleteTable(),))
 
 
-def _keys(ruleset: Ruleset) -> Iterator[GrantKey]:
+def grant_keys(ruleset: Ruleset) -> Iterator[GrantKey]:
+    """A key for each map of grants."""
     for named in ruleset.sets:
         if named.verdicts:
             exact, wide = ADDRESSES[named.name[-1]]
@@ -82,6 +86,12 @@ def main() -> int:
     trip = RoundTrip()
     if trip.nft.read(with_grants=True) is not None:
         trip.wrong.append("a table where there is none")
+    for form in (WatchForm.NONE, *forms_to_try(sys.argv[1:])):
+        for case in CASES:
+            ruleset = case.compile(replace(MACHINE, watch=form))
+            first, last = diff(ruleset, None)
+            trip.load(f"{case.name}, {form}", (*first, *last), ruleset)
+            trip.clear()
     for case in CASES:
         trip.load(case.name, case.transaction, case.ruleset)
         trip.grants(case)

@@ -273,10 +273,10 @@ class Space:
         """Remove a cgroup, and those below it, whose processes have just ended."""
         _remove_cgroups(self._root / path)
 
-    def link(self, one: Namespace, other: Namespace) -> None:
-        """A veth pair between two networks, `uplink` at either end."""
+    def link(self, one: Namespace, other: Namespace, name: str = "uplink") -> None:
+        """A veth pair between two networks: `name` at one end, `uplink` at the other."""
         peer = _pid_in_namespace(other._holder.pid)
-        one.sh(f"ip link add uplink type veth peer name uplink netns {peer}")
+        one.sh(f"ip link add {name} type veth peer name uplink netns {peer}")
 
     def close(self) -> None:
         """End all that runs here and remove what it leaves."""
@@ -308,7 +308,11 @@ def sweep() -> None:
             if Path(f"/proc/{owner}").exists():
                 continue
             if root == _cgroup2_mount():
-                _remove_cgroups(left)
+                # Where processes still run, their owner lives in a PID namespace of its own. It
+                # may be about to end: what cannot go now is its business.
+                with suppress(OSError):
+                    if "populated 0" in (left / "cgroup.events").read_text():
+                        _prune(left)
             else:
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -330,10 +334,12 @@ def _pid_in_namespace(pid: int) -> str:
 
 def _remove_cgroups(root: Path) -> None:
     # A process that has ended stays in its cgroup until it is reaped: a moment, no event.
-    def gone() -> bool:
-        for path, _, _ in os.walk(root, topdown=False):
-            with suppress(OSError):
-                Path(path).rmdir()
-        return not root.exists()
+    wait_until(lambda: _prune(root), 5, f"{root} is empty")
 
-    wait_until(gone, 5, f"{root} is empty")
+
+def _prune(root: Path) -> bool:
+    """Remove what is empty of a cgroup subtree; whether that was all of it."""
+    for path, _, _ in os.walk(root, topdown=False):
+        with suppress(OSError):
+            Path(path).rmdir()
+    return not root.exists()

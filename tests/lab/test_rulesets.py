@@ -20,7 +20,9 @@ def in_a_network_of_its_own(*argv: str) -> subprocess.CompletedProcess[str]:
 def test_golden_rulesets_load_read_back_and_replace_each_other() -> None:
     assert len(CASES) >= 5
     done = in_a_network_of_its_own(sys.executable, "-m", "tests.lab.kernel_round_trip")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # libxtables grumbles about each listing of an xt target in an inet table.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("libxtables: ")]
+    assert (done.returncode, done.stdout, said) == (0, "", [])
 
 
 def test_golden_files_load_as_they_stand() -> None:

@@ -1,14 +1,23 @@
 #!/bin/bash
 # Installs the Debian packages that ramfw, its tests and its demo need, and only those that are
 # missing. Works on Debian 12 and 13; asks the network for nothing where nothing is missing.
+# With the argument `bench`, what the benchmarks need is installed as well.
 set -euo pipefail
 
 packages=(
     # ramfw itself: the binding is Debian's, so that it fits the system's libnftables
-    python3-venv python3-nftables nftables iproute2 conntrack kmod procps ca-certificates
+    # (netbase has the names of protocols, without which nft 1.0 refuses rules)
+    python3-venv python3-nftables nftables netbase
+    iproute2 conntrack kmod procps ca-certificates
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin skopeo curl openssl busybox-static
+    # Debian's own kernels, booted in emulation
+    qemu-system-x86 debootstrap cpio
 )
+if [[ ${1:-} == bench ]]; then
+    # load generators: Debian's own, and two small ones of ours that are compiled for each run
+    packages+=(dnsperf gcc libc6-dev)
+fi
 
 installed() {
     [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]

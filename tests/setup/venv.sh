@@ -13,6 +13,11 @@ for needed in "$python" "$binding"; do
     fi
 done
 
+if [[ -L .venv ]]; then
+    echo "venv: .venv is a link, and what it leads to would be cleared: rm .venv" >&2
+    exit 1
+fi
+
 exec 9<pyproject.toml
 flock 9 # one at a time
 

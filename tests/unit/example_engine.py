@@ -10,21 +10,26 @@ from ramfw.core.commands import Command, Program, ReadTable
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
     Answer,
+    AnswersHeld,
     Cgroup,
     CgroupsChanged,
     Committed,
     Event,
+    HeldAnswer,
     LinksChanged,
     PolicyLoaded,
     Resolved,
     ServerReply,
     ServersChanged,
     TableRead,
+    WatchChanged,
 )
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
+from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
+from ramfw.core.watch_rules import WatchForm
 from ramfw.program.fake import FakeKernel
 
 POLICY = """
@@ -70,6 +75,7 @@ class Running:
         self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset({"mv0"})))
         docker = Cgroup("system.slice/docker.service", ScopeName.ENGINES)
         self.tell(CgroupsChanged(frozenset({(docker, 42)})))
+        self.tell(WatchChanged(WatchForm.NATIVE))
         self.tell(ServersChanged((ip_address(DNS),)))
 
     def tell(self, event: Event, now: float = NOW) -> None:
@@ -87,15 +93,26 @@ class Running:
         answers = tuple(Answer(ip_address(address), 300, DNS) for address in addresses)
         self.tell(Resolved(name, answers, (ServerReply(DNS, "ok" if answers else "timeout"),)), now)
 
+    def hold(self, name: str, *addresses: str, ago: float, server: str = DNS) -> None:
+        answers = tuple(Answer(ip_address(address), 300, server) for address in addresses)
+        self.tell(AnswersHeld((HeldAnswer(7, name, answers),)), NOW - ago)
+
 
 def example() -> Running:
-    """Four addresses of ghcr.io, two of the blobs host; nexus stale; gone never answered."""
+    """Four addresses of ghcr.io, two of the blobs host; nexus stale; gone never answered.
+
+    Five names under the wildcard, the latest with five addresses.
+    """
     running = Running()
     running.answer("ghcr.io", "203.0.113.1", "203.0.113.2", "203.0.113.3", "2001:db8::1")
     running.answer("pkg-containers.githubusercontent.com", "203.0.113.9", "203.0.113.10")
     running.answer("nexus.corp.example", "203.0.113.30", now=NOW - 250)
     running.answer("nexus.corp.example")
     running.answer("gone.corp.example")
+    for number, ago in enumerate((200, 70, 12, 100), start=1):
+        running.hold(f"r{number}.wild.example", f"203.0.113.4{number}", ago=ago)
+    five = (f"203.0.113.5{number}" for number in range(5))
+    running.hold("images.eu.wild.example", *five, ago=3, server="192.0.2.54")
     return running
 
 
@@ -116,5 +133,5 @@ def example_status() -> dict[str, Any]:
         "pid": 4242,
         "policy": "/etc/ramfw/policy.toml",
         "uptime": 11_520.0,
-        **report(running.engine, counts, NOW + 1),
+        **report(running.engine, counts, Tally(answers=9, unasked=1), NOW + 1),
     }

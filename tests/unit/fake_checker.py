@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import Transaction
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.wire.nft_writer import write
 
@@ -13,12 +14,16 @@ class Willing:
 
     def __init__(self) -> None:
         self.checked: list[str] = []
+        self.form = (WatchForm.NATIVE, "")
 
     def check(self, transaction: Transaction) -> None:
         self.checked.append(write(transaction))
 
     def read(self, *, with_grants: bool) -> TableState | None:  # noqa: ARG002
         return None
+
+    def watch_form(self) -> tuple[WatchForm, str]:
+        return self.form
 
 
 class Without(Willing):

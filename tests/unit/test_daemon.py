@@ -24,20 +24,23 @@ import pytest
 
 from ramfw import daemon, policyfile
 from ramfw.control import RefusedError, request
-from ramfw.core import names
+from ramfw.core import engine, names
 from ramfw.core.events import (
     Address,
     Answer,
     CgroupsChanged,
     Event,
+    HeldAnswer,
     LinksChanged,
     Resolved,
     ServerReply,
     TableRead,
 )
+from ramfw.core.questions import Tally
 from ramfw.core.ruleset import ACCEPT, Chain
 from ramfw.core.tablestate import TableState
-from ramfw.core.transaction import DeleteTable, Transaction
+from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, Transaction
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError
 from ramfw.observe.cgroups import CgroupRoot
 from ramfw.program.fake import FakeKernel
@@ -46,6 +49,7 @@ HUB, GHCR = "hub.example", "ghcr.example"
 SERVER = "192.0.2.53"
 ANSWERS = {HUB: "192.0.2.10", GHCR: "192.0.2.11"}
 PATIENCE = 10.0
+ALIVE = b"WATCHDOG=1"
 
 
 def policy_text(*hosts: str) -> str:
@@ -80,6 +84,7 @@ class Kernel(FakeKernel):
         super().__init__(time.monotonic)
         self.unreadable = 0
         self.on_delete: Callable[[], object] = int
+        self.form = (WatchForm.NATIVE, "")
         self.free, self.busy = threading.Event(), threading.Event()
         self.free.set()
 
@@ -90,11 +95,63 @@ class Kernel(FakeKernel):
         if transaction == (DeleteTable(),):
             self.on_delete()
 
+    def watch_form(self) -> tuple[WatchForm, str]:
+        return self.form
+
     def read(self, *, with_grants: bool) -> TableState | None:
         if self.unreadable > 0:
             self.unreadable -= 1
             raise KernelError(0, "nft list", "Interrupted system call")
         return super().read(with_grants=with_grants)
+
+
+class Batches:
+    """Puts grants into the kernel at once."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.is_open = True
+
+    def grant(self, grants: list[AddGrant | DeleteGrant]) -> None:
+        self.kernel.run(tuple(grants))
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class DnsWatch:
+    """Holds the answers that a test puts there; readable while there are some."""
+
+    def __init__(self, permits: Callable[[str], bool]) -> None:
+        self.permits = permits
+        self.tally = Tally()
+        self.held: list[HeldAnswer] = []
+        self.released: asyncio.Queue[int] = asyncio.Queue()
+        self.on_release: Callable[[], object] = int
+        self._bell, self._button = socket.socketpair()
+        self.sockets = (self._bell,)
+
+    def hold(self, *answers: HeldAnswer) -> None:
+        self.held += answers
+        self._button.send(b".")
+
+    def read(self, now: float) -> tuple[HeldAnswer, ...]:
+        del now
+        self._bell.recv(1)
+        held, self.held = tuple(self.held), []
+        return held
+
+    def read_questions(self, now: float) -> None:
+        """There are none."""
+
+    def release(self, handles: tuple[int, ...]) -> None:
+        self.on_release()
+        for handle in handles:
+            self.released.put_nowait(handle)
+
+    def close(self) -> None:
+        self._bell.close()
+        self._button.close()
 
 
 @dataclass
@@ -103,12 +160,25 @@ class Machine:
 
     directory: Path
     kernel: Kernel = field(default_factory=Kernel)
+    watches: list[DnsWatch] = field(default_factory=list)
+    watch_refusal: ObserveError | None = None
+    signs_of_life: asyncio.Queue[float] = field(default_factory=asyncio.Queue)
     links: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     resolver_failures: dict[str, int] = field(default_factory=dict)
     watched: list[str] = field(default_factory=list)
     service_manager: socket.socket = field(
         default_factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     )
+
+    def __post_init__(self) -> None:
+        self.batches = Batches(self.kernel)
+
+    def open_dns_watch(self, form: WatchForm, permits: Callable[[str], bool]) -> DnsWatch:
+        assert form in {self.kernel.form[0], WatchForm.COPY}
+        if self.watch_refusal:
+            raise self.watch_refusal
+        self.watches.append(DnsWatch(permits))
+        return self.watches[-1]
 
     @property
     def policy(self) -> Path:
@@ -125,10 +195,20 @@ class Machine:
         return await asyncio.to_thread(request, self.control, command, arguments)
 
     async def heard(self) -> str:
-        """The next thing that the service manager was told."""
+        """The next thing that the service manager was told, signs of life apart."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            return (await loop.sock_recv(self.service_manager, 100)).decode()
+            while (told := await loop.sock_recv(self.service_manager, 100)) == ALIVE:
+                pass
+        return told.decode()
+
+    def nothing_more_was_heard(self) -> bool:
+        try:
+            while self.service_manager.recv(100) == ALIVE:
+                pass
+        except BlockingIOError:
+            return True
+        return False
 
     async def changes(self, patterns: tuple[str, ...]) -> AsyncIterator[Event]:
         """The links, as they are put there; an exception is raised."""
@@ -164,6 +244,8 @@ def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     machine = Machine(directory)
     machine.write(HUB)
     monkeypatch.setattr(daemon, "Nft", lambda: machine.kernel)
+    monkeypatch.setattr(daemon, "Batches", lambda: machine.batches)
+    monkeypatch.setattr(daemon, "DnsWatch", machine.open_dns_watch)
     monkeypatch.setattr(daemon, "Resolver", lambda: FakeResolver(machine.resolver_failures))
     monkeypatch.setattr(daemon, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
     monkeypatch.setattr(daemon, "CgroupWatch", lambda *_: Watching(cgroups))
@@ -186,7 +268,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 def started(machine: Machine) -> asyncio.Task[None]:
     policy, _ = policyfile.read(machine.policy)
     loop = asyncio.get_running_loop()
-    return loop.create_task(daemon.Daemon(machine.policy, machine.control).run(policy))
+    return loop.create_task(made(machine).run(policy))
+
+
+def made(machine: Machine) -> daemon.Daemon:
+    def show_life() -> None:
+        machine.signs_of_life.put_nowait(time.monotonic())
+
+    return daemon.Daemon(machine.policy, machine.control, show_life)
 
 
 @asynccontextmanager
@@ -224,8 +313,7 @@ async def test_it_says_that_it_is_ready_when_the_rules_are_in_force_and_not_befo
     assert status["dns"]["servers"] == [SERVER]
     assert machine.open_addresses() == {ANSWERS[HUB]}, "SIGTERM leaves the rules"
     assert not machine.control.exists()
-    with pytest.raises(BlockingIOError):
-        machine.service_manager.recv(100)
+    assert machine.nothing_more_was_heard()
 
 
 async def test_a_reload_puts_the_new_policy_in_force(machine: Machine) -> None:
@@ -236,8 +324,7 @@ async def test_a_reload_puts_the_new_policy_in_force(machine: Machine) -> None:
         assert machine.open_addresses() == {ANSWERS[GHCR]}, "it is done when it is answered"
         status = await settled(machine)
         assert [entry["label"] for entry in status["entries"]] == [GHCR]
-    with pytest.raises(BlockingIOError):
-        machine.service_manager.recv(100)
+    assert machine.nothing_more_was_heard()
 
 
 async def test_a_reload_is_answered_when_it_is_done_and_others_meanwhile(machine: Machine) -> None:
@@ -333,12 +420,13 @@ async def test_what_happens_during_an_unload_does_not_bring_the_table_back(
 ) -> None:
     loop = asyncio.get_running_loop()
     policy, _ = policyfile.read(machine.policy)
-    unloaded = daemon.Daemon(machine.policy, machine.control)
+    unloaded = made(machine)
 
     async def hear_that_it_is_gone() -> None:
-        handled = unloaded._handled
+        handled = loop.create_future()
+        unloaded._onlookers.append(handled)
         unloaded._events.put_nowait(TableRead(None))
-        await handled.wait()
+        await handled
 
     machine.kernel.on_delete = lambda: asyncio.run_coroutine_threadsafe(
         hear_that_it_is_gone(), loop
@@ -466,3 +554,104 @@ async def test_marks_that_cannot_be_read_are_a_warning(
     async with running(machine):
         assert (await settled(machine))["in_force"]
     assert "cannot read the conntrack table" in caplog.text
+
+
+# -- the DNS watch -----------------------------------------------------------------------------
+
+LEARNED = "192.0.2.77"
+WILD = '[[allow]]\nhost = "*.wild.example"\n'
+
+
+def held(handle: int, name: str = "a.wild.example") -> HeldAnswer:
+    return HeldAnswer(handle, name, (Answer(ip_address(LEARNED), 300, SERVER),))
+
+
+def permit_wildcard(machine: Machine) -> None:
+    machine.policy.write_text(policy_text(HUB) + WILD)
+
+
+async def released(watch: DnsWatch) -> int:
+    """The next answer that is let go."""
+    async with asyncio.timeout(PATIENCE):
+        return await watch.released.get()
+
+
+async def test_a_held_answer_is_let_go_when_its_address_is_open(machine: Machine) -> None:
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        assert (watch.permits("a.wild.example"), watch.permits("wild.example")) == (True, False)
+        seen: list[set[str]] = []
+        watch.on_release = lambda: seen.append(machine.open_addresses())
+        watch.hold(held(5))
+        assert await released(watch) == 5
+        assert seen == [{ANSWERS[HUB], LEARNED}]
+        assert (await settled(machine))["watch"]["form"] == "native"
+    assert [listener.fileno() for listener in watch.sockets] == [-1]
+    assert not machine.batches.is_open
+
+
+async def test_a_batch_that_the_kernel_refuses_lets_the_answer_go_and_is_mended(
+    machine: Machine,
+) -> None:
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        machine.kernel.failures.append(KernelError(12, "grants"))
+        watch.hold(held(5))
+        assert await released(watch) == 5
+        status = await settled(machine)
+        assert (status["kernel"]["rejections"], status["in_force"]) == (1, True)
+        assert LEARNED in machine.open_addresses()
+
+
+async def test_an_answer_during_a_slow_change_waits_a_moment_and_then_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LONGEST_HOLD", 0.1)
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        machine.kernel.busy.clear()
+        machine.kernel.free.clear()
+        machine.links.put_nowait(
+            LinksChanged(frozenset({"docker0"}), frozenset({"br-lan"}), frozenset())
+        )
+        assert await asyncio.to_thread(machine.kernel.busy.wait, PATIENCE)
+        watch.hold(held(5))
+        assert await released(watch) == 5
+        machine.kernel.free.set()
+        await settled(machine)
+        assert LEARNED in machine.open_addresses()
+
+
+async def test_a_kernel_that_cannot_show_answers_is_not_listened_to(machine: Machine) -> None:
+    machine.kernel.form = (WatchForm.NONE, "the kernel has neither NFQUEUE nor NFLOG")
+    async with running(machine):
+        status = await settled(machine)
+    assert machine.watches == []
+    assert status["watch"]["form"] == "none"
+    assert machine.kernel.form[1] in {p["what"] for p in status["problems"]}
+
+
+async def test_where_another_program_listens_it_runs_all_the_same_and_says_so(
+    machine: Machine,
+) -> None:
+    machine.watch_refusal = ObserveError("DNS answers cannot be watched: another program listens")
+    async with running(machine):
+        status = await settled(machine)
+    assert status["watch"]["form"] == "none"
+    assert "another program listens" in status["watch"]["problem"]
+    assert machine.open_addresses() == {ANSWERS[HUB]}
+
+
+async def test_it_shows_life_while_its_loop_goes_round(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "BEAT", 0.01)
+    async with running(machine), asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            await machine.signs_of_life.get()

@@ -12,6 +12,7 @@ import pytest
 from ramfw import doctor
 from ramfw.core.catalog import shipped
 from ramfw.core.policy_parser import parse
+from ramfw.core.watch_rules import WatchForm
 from ramfw.doctor import engines
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.doctor.kernel import Checker
@@ -103,6 +104,27 @@ def test_what_the_kernel_lacks_is_named_with_what_follows(
     assert "^" not in finding.fact
     assert finding.follows
     assert finding.mend
+
+
+@pytest.mark.parametrize(
+    ("form", "words", "state", "follows"),
+    [
+        (WatchForm.NATIVE, "can be held until what they open is open (nft queue)", OK, ""),
+        (WatchForm.XT, "can be held until what they open is open (xt NFQUEUE)", OK, ""),
+        (WatchForm.COPY, "not held: no NFQUEUE here", NOTE, "a second longer"),
+        (WatchForm.NONE, "cannot be watched: no NFQUEUE here", NOTE, "wildcards open nothing"),
+    ],
+)
+def test_how_dns_answers_can_be_watched_is_told(
+    machine: MadeUp, form: WatchForm, words: str, state: str, follows: str
+) -> None:
+    checker = Willing()
+    checker.form = (form, "" if state == OK else "no NFQUEUE here")
+    finding = about(machine.examine(checker), "DNS answers")
+    assert words in finding.fact
+    assert finding.state == state
+    assert follows in finding.follows
+    assert ("modprobe nft_queue" in finding.mend) is (state == NOTE)
 
 
 def test_rules_that_fail_only_together_are_told(machine: MadeUp) -> None:

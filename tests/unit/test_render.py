@@ -103,6 +103,7 @@ in force, read back from the kernel 1 s ago
   policy       /etc/ramfw/policy.toml
   contact      https://it.example.com/registries
   trusted DNS  192.0.2.53
+  DNS watch    answers held (nft queue)
   daemon       ramfw 0.1.0, pid 4242, up 3 h 12 min
 
 SCOPE       MODE    REFUSED     WHO
@@ -124,8 +125,12 @@ PERMITTED
       55 min 49 s at most
   gone.corp.example  no connections; no addresses, asked again now
       192.0.2.53: timeout
-  *.wild.example  no connections; no addresses
-      learned from DNS answers, which are not watched yet: it opens nothing
+  *.wild.example  no connections; 5 names learned, 9 addresses
+      images.eu.wild.example: 203.0.113.50, 203.0.113.51, 203.0.113.52, and 2
+        more (192.0.2.54, 4 s ago)
+      r3.wild.example: 203.0.113.43 (192.0.2.53, 13 s ago)
+      r2.wild.example: 203.0.113.42 (192.0.2.53, 1 min 11 s ago)
+      and 2 more names
   198.51.100.0/24:514/udp  no connections; for engines only
 
 Cut off after a registry was taken out: 3 packets."""
@@ -165,6 +170,20 @@ def test_a_wide_page_has_every_address_and_a_narrow_one_says_how_many_more() -> 
     assert "203.0.113.3, and 1 more" in narrow
 
 
+def test_names_under_a_wildcard_are_bounded_at_every_width() -> None:
+    facts = example_status()
+    wide = text(status(facts, Page(160)))
+    assert all(f"r{number}.wild.example: " in wide for number in range(1, 5))
+    assert "203.0.113.54 (192.0.2.54, 4 s ago)" in wide
+    (wildcard,) = (h for e in facts["entries"] for h in e["hosts"] if h["name"][0] == "*")
+    (one, *_) = wildcard["addresses"]
+    wildcard["addresses"] = [{**one, "name": f"n{n}.wild.example"} for n in range(20_000)]
+    lines = status(facts, Page(160))
+    assert "20,000 names learned" in text(lines)
+    assert "and 19,980 more names" in text(lines)
+    assert len(lines) < 80
+
+
 def test_colour_is_only_where_there_is_colour_and_changes_no_word() -> None:
     plain = status(example_status(), Page(80))
     painted = status(example_status(), Page(80, color=True))
@@ -181,6 +200,13 @@ def test_colour_is_only_where_there_is_colour_and_changes_no_word() -> None:
         ({"in_force": False,
           "kernel": {"rejections": 1, "last_rejection": "EPERM", "mismatches": 0}},
          "the kernel refused them: EPERM"),
+        ({"watch": {"form": "xt", "problem": ""}}, "DNS watch answers held (xt NFQUEUE)"),
+        ({"watch": {"form": "copy", "problem": "no NFQUEUE"}},
+         "DNS watch answers copied, not held (NFLOG): no NFQUEUE"),
+        ({"watch": {"form": "none", "problem": "another program listens"}},
+         "DNS watch none: another program listens"),
+        ({"dns": {"servers": ["127.0.0.53"], "upstream": ["192.0.2.54"], "problem": ""}},
+         "trusted DNS 127.0.0.53, and behind it 192.0.2.54"),
         ({"settled": False}, "addresses are still being learned"),
         ({"organization": {"name": "", "contact": ""}}, "ramfw enforces its policy"),
         ({"entries": []}, "Nothing is permitted: the policy has no [[allow]]."),

@@ -7,17 +7,19 @@ Reads as a story: `driver.start(policy)`, `driver.answers("ghcr.io", "192.0.2.1"
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 
-from ramfw.core.commands import Command, Note, Program, ReadTable, Resolve, Watch
+from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
     Answer,
+    AnswersHeld,
     Cgroup,
     CgroupsChanged,
     Committed,
     Event,
+    HeldAnswer,
     LinksChanged,
     PolicyLoaded,
     Rejected,
@@ -26,9 +28,11 @@ from ramfw.core.events import (
     ServersChanged,
     TableRead,
     Tick,
+    WatchChanged,
 )
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.transaction import GrantKey
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.fake import FakeKernel
 
@@ -44,7 +48,11 @@ class Driver:
         self.engine = Engine(lambda: 0.5)
         self.asked: list[str] = []
         self.notes: list[str] = []
+        self.released: list[int] = []
+        self.on_release: Callable[[int], object] = int
+        """Called with each handle, at the moment of its release."""
         self._later: list[ReadTable] = []
+        self._handle = 0
 
     # -- what happens --------------------------------------------------------------------------
 
@@ -54,6 +62,7 @@ class Driver:
         self.tell(PolicyLoaded(policy, frozenset(held)))
         self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset()))
         self.tell(CgroupsChanged(frozenset()))
+        self.tell(WatchChanged(WatchForm.COPY))
         self.tell(ServersChanged((ip_address(SERVER),)))
 
     def restart(self, policy: Policy, held: Iterable[int] = ()) -> None:
@@ -71,6 +80,15 @@ class Driver:
         found = tuple(Answer(ip_address(a), ttl, SERVER) for a in addresses)
         outcome = "ok" if addresses else "servfail"
         self.tell(Resolved(name, found, (ServerReply(SERVER, outcome),)))
+
+    def hold(
+        self, name: str, *addresses: str, ttl: int = 300, server: str = SERVER, handle: int = 0
+    ) -> int:
+        """Somebody's answer waits in the kernel; its handle."""
+        self._handle = handle or self._handle + 1
+        found = tuple(Answer(ip_address(a), ttl, server) for a in addresses)
+        self.tell(AnswersHeld((HeldAnswer(self._handle, name, found),)))
+        return self._handle
 
     def cgroups(self, *found: tuple[str, int], scope: ScopeName = ScopeName.ENGINES) -> None:
         """These cgroups exist now, by path and inode."""
@@ -99,7 +117,7 @@ class Driver:
     def tell(self, event: Event) -> None:
         self._carry_out(deque(self.engine.handle(event, self.now)))
 
-    def _carry_out(self, commands: deque[Command]) -> None:
+    def _carry_out(self, commands: deque[Command]) -> None:  # noqa: C901 - a case each
         while commands:
             command = commands.popleft()
             match command:
@@ -119,6 +137,10 @@ class Driver:
                     commands.extend(self.engine.handle(read, self.now))
                 case Resolve(name):
                     self.asked.append(name)
+                case Release(handles):
+                    for handle in handles:
+                        self.on_release(handle)
+                    self.released += handles
                 case Note(_, message):
                     self.notes.append(message)
                 case Watch():

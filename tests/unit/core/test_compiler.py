@@ -113,6 +113,8 @@ def test_a_label_cannot_leave_its_comment(label: str) -> None:
 
 
 def test_what_ramfw_does_not_write_reads_as_foreign() -> None:
-    listing = "table inet ramfw {\n\tchain judge_output {\n\t\tip saddr 10.0.0.1 accept\n\t}\n}\n"
+    listing = (
+        "table inet ramfw {\n\tchain judge_output {\n\t\tip saddr 10.0.0.0/8 log accept\n\t}\n}\n"
+    )
     (chain,) = read(listing).chains
     assert [type(statement).__name__ for statement in chain.rules[0]] == ["Foreign"]

@@ -111,6 +111,20 @@ def test_the_last_good_answer_is_served_up_to_its_bound_and_no_further() -> None
     assert driver.open(A) is None
 
 
+def test_between_two_failures_the_last_good_answer_stays_open() -> None:
+    driver = started(HUB)
+    driver.answers(HUB, A, ttl=10)
+    began = driver.now
+    driver.asked.clear()
+    while driver.now - began < LONGEST_STALE / 2:
+        driver.sleep(0.5)
+        assert driver.open(A) == 16, driver.now - began
+        if driver.asked:
+            driver.asked.clear()
+            driver.sleep(4)  # the servers are asked twice, two seconds each
+            driver.answers(HUB)
+
+
 def test_an_address_that_serves_two_names_closes_when_the_last_lease_ends() -> None:
     driver = started(HUB, GHCR)
     driver.answers(HUB, A, ttl=60)

@@ -110,11 +110,12 @@ def test_a_name_without_a_dot_is_the_policys_host_or_else_an_image() -> None:
     assert explain_policy(NOTHING, "nexus:5000")["kind"] == "image"
 
 
-def test_a_wildcard_opens_nothing_yet() -> None:
+def test_a_wildcard_permits_what_is_below_it_and_nothing_else() -> None:
     wild = policy('[[allow]]\nhost = "*.corp.example"')
     found = only(explain_policy(wild, "nexus.corp.example"))
-    assert not found["permitted"]
-    assert found["reason"].startswith("`*.corp.example` covers it, but a wildcard opens nothing")
+    assert found["permitted"]
+    assert found["reason"] == "permitted by `*.corp.example`"
+    assert not only(explain_policy(wild, "corp.example"))["permitted"]
 
 
 def test_an_entry_for_engines_only() -> None:

@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 
 from ramfw.core.engine import Engine
-from ramfw.core.events import Cgroup, CgroupsChanged, LinksChanged, PolicyLoaded, ServersChanged
+from ramfw.core.events import (
+    Cgroup,
+    CgroupsChanged,
+    LinksChanged,
+    PolicyLoaded,
+    ServersChanged,
+    WatchChanged,
+)
 from ramfw.core.leases import GRACE, LONGEST_STALE
 from ramfw.core.names import REFRESH_AT
 from ramfw.core.policy import ScopeName
+from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
+from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from tests.unit.core.driver import SERVER, Driver
 from tests.unit.core.policies import policy
@@ -31,7 +40,7 @@ def started(body: str = "", *hosts: str) -> Driver:
 
 
 def told(driver: Driver, counts: Counts = NOTHING) -> dict[str, Any]:
-    return report(driver.engine, counts, driver.now)
+    return report(driver.engine, counts, Tally(), driver.now)
 
 
 def host(driver: Driver, number: int = 0) -> dict[str, Any]:
@@ -45,7 +54,7 @@ def problems(driver: Driver) -> dict[str, tuple[str, str]]:
 
 def test_without_a_policy_there_is_nothing_to_report() -> None:
     with pytest.raises(ValueError, match="no policy was loaded"):
-        report(Engine(lambda: 0.5), NOTHING, 0.0)
+        report(Engine(lambda: 0.5), NOTHING, Tally(), 0.0)
 
 
 def test_before_anything_was_observed_it_says_so() -> None:
@@ -53,7 +62,12 @@ def test_before_anything_was_observed_it_says_so() -> None:
     driver.tell(PolicyLoaded(policy("", HUB)))
     found = told(driver)
     assert (found["in_force"], found["settled"], found["verified_ago"]) == (False, False, None)
-    assert found["dns"] == {"servers": [], "problem": "the DNS servers are not known yet"}
+    assert found["dns"] == {
+        "servers": [],
+        "upstream": [],
+        "problem": "the DNS servers are not known yet",
+    }
+    assert (found["watch"]["form"], found["watch"]["problem"]) == ("none", "not begun yet")
     assert found["links"] == {"bridges": [], "uplinks": [], "unfollowed": []}
     assert host(driver)["problem"] == "not asked for yet"
 
@@ -65,7 +79,13 @@ def test_a_name_from_its_first_answer_to_its_last() -> None:
     driver.now += 10
     seen = host(driver)
     assert seen["addresses"] == [
-        {"address": address, "expires_in": 90 + GRACE, "server": SERVER, "learned_ago": 10}
+        {
+            "address": address,
+            "name": HUB,
+            "expires_in": 90 + GRACE,
+            "server": SERVER,
+            "learned_ago": 10,
+        }
         for address in (A, B)
     ]
     assert seen["next_refresh_in"] == pytest.approx(100 * REFRESH_AT * 0.95 - 10)
@@ -85,14 +105,53 @@ def test_a_name_that_no_server_was_asked_for_says_why() -> None:
     driver.answers(HUB)
     assert "servfail" in host(driver)["problem"]
     assert problems(driver)["resolv.conf names no server"][0] == "no name can be resolved"
-    assert told(driver)["dns"] == {"servers": [], "problem": "resolv.conf names no server"}
+    assert told(driver)["dns"]["problem"] == "resolv.conf names no server"
+    assert told(driver)["dns"]["servers"] == []
 
 
-def test_a_wildcard_opens_nothing_yet_and_says_so() -> None:
+def test_a_wildcard_shows_the_names_that_were_learned_each_with_its_addresses() -> None:
     driver = started('[[allow]]\nhost = "*.wild.example"')
     seen = host(driver)
-    assert "opens nothing" in seen["problem"]
+    assert (seen["addresses"], seen["problem"]) == ([], "")
     assert (seen["next_refresh_in"], seen["last_good_ago"]) == (None, None)
+    driver.hold("a.wild.example", A, ttl=100)
+    driver.hold("b.c.wild.example", A, B, ttl=100, server="192.0.2.54")
+    driver.hold("wild.example", "192.0.2.99")
+    driver.now += 10
+    assert [(a["name"], a["address"], a["server"]) for a in host(driver)["addresses"]] == [
+        ("a.wild.example", A, SERVER),
+        ("b.c.wild.example", A, "192.0.2.54"),
+        ("b.c.wild.example", B, "192.0.2.54"),
+    ]
+    assert {(a["learned_ago"], a["expires_in"]) for a in host(driver)["addresses"]} == {
+        (10, 90 + GRACE)
+    }
+    assert told(driver)["watch"]["answers_learned"] == 2
+
+
+def test_where_answers_are_not_shown_a_wildcard_says_that_it_opens_nothing() -> None:
+    driver = started('[[allow]]\nhost = "*.wild.example"')
+    driver.tell(WatchChanged(WatchForm.NONE, "another program listens"))
+    assert "opens nothing" in host(driver)["problem"]
+    follows, mend = problems(driver)["another program listens"]
+    assert "wildcards open nothing" in follows
+    assert "nft_queue" in mend
+
+
+def test_where_answers_are_only_copied_it_says_what_that_costs() -> None:
+    driver = started("", HUB)
+    driver.tell(WatchChanged(WatchForm.COPY, "the kernel has no NFQUEUE"))
+    assert "a second longer" in problems(driver)["the kernel has no NFQUEUE"][0]
+    found = told(driver)["watch"]
+    assert (found["form"], found["problem"]) == ("copy", "the kernel has no NFQUEUE")
+
+
+def test_the_servers_behind_a_stub_are_told_apart_from_it() -> None:
+    driver = started("", HUB)
+    stub, upstream = ip_address("127.0.0.53"), ip_address("192.0.2.54")
+    driver.tell(ServersChanged((stub,), upstream=(upstream,)))
+    dns = told(driver)["dns"]
+    assert (dns["servers"], dns["upstream"]) == (["127.0.0.53"], ["192.0.2.54"])
 
 
 def test_counters_are_found_by_entry_and_scope_and_live_flows_by_their_mark() -> None:

@@ -38,6 +38,7 @@ HYBRID = """\
 31 30 0:27 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw
 32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 """
+ROOTFS = "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:20 / /sys rw - sysfs sysfs rw\n"
 OVER_HYBRID = HYBRID + "90 30 0:27 / /sys/fs/cgroup rw - cgroup2 none rw\n"
 
 
@@ -57,6 +58,11 @@ def never_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
         # And a tmpfs laid over a v2 mount hides that.
         (PURE + "90 30 0:99 / /sys/fs/cgroup rw - tmpfs none rw\n", None),
         (PURE + "90 22 0:99 / /sys/fs rw - tmpfs none rw\n", None),
+        # On an initial RAM disk the root is rootfs, which is its own parent.
+        (
+            ROOTFS + "30 22 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+            CgroupRoot(Path("/sys/fs/cgroup")),
+        ),
         ("", None),
         ("no mountinfo at all\n - \n1 2 - cgroup2 x y\n", None),
         ("22 28 0:20 / /sys rw - sysfs sysfs rw\n", None),
@@ -263,3 +269,16 @@ async def test_no_patterns_no_cgroups(tmp_path: Path) -> None:
     make(tmp_path, "engines.slice")
     async with aclosing(CgroupWatch(tmp_path, {}).changes()) as changes:
         assert await following(changes) == CgroupsChanged(frozenset())
+
+
+@pytest.mark.parametrize("name", ['docker-".scope', "docker-\n.scope", "docker-\x7f.scope"])
+async def test_a_name_that_nft_cannot_be_told_is_left_out_and_said(
+    tmp_path: Path, name: str
+) -> None:
+    """Whoever may make cgroups, a user in its own slice, must not end the daemon with a name."""
+    (tmp_path / "system.slice" / name).mkdir(parents=True)
+    (tmp_path / "system.slice" / "docker-1\\x2d2.scope").mkdir()
+    async with aclosing(CgroupWatch(tmp_path, PATTERNS).changes()) as changes:
+        first = await anext(changes)
+    assert [cgroup.path for cgroup, _ in first.cgroups] == ["system.slice/docker-1\\x2d2.scope"]
+    assert "nft cannot be told the cgroup" in first.problem

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ramfw.core.events import ServersChanged
 from ramfw.observe import resolvconf
-from ramfw.observe.resolvconf import parse, read, watch
+from ramfw.observe.resolvconf import follow, parse, read, watch
 
 ONE, TWO = "nameserver 192.0.2.1\n", "nameserver 192.0.2.2\n"
 
@@ -184,3 +184,50 @@ async def test_without_inotify_the_file_is_looked_at_and_it_is_said(
         conf.write_text(TWO)
         while await following(changes) != ["192.0.2.2"]:
             pass
+
+
+async def both(changes: AsyncGenerator[ServersChanged, None]) -> tuple[list[str], list[str]]:
+    async with asyncio.timeout(10):
+        now = await anext(changes)
+    return [str(a) for a in now.servers], [str(a) for a in now.upstream]
+
+
+async def test_the_servers_behind_systemd_resolved_are_followed_while_its_stub_is_the_server(
+    tmp_path: Path,
+) -> None:
+    conf, stub = tmp_path / "resolv.conf", tmp_path / "upstream.conf"
+    conf.write_text("nameserver 127.0.0.53\n")
+    stub.write_text(ONE)
+    async with aclosing(follow(conf, stub)) as changes:
+        assert await both(changes) == (["127.0.0.53"], ["192.0.2.1"])
+
+        stub.write_text(TWO)
+        assert await both(changes) == (["127.0.0.53"], ["192.0.2.2"])
+
+        conf.write_text(ONE)
+        assert await both(changes) == (["192.0.2.1"], [])
+
+        stub.write_text(ONE + TWO)  # makes no difference now
+        conf.write_text("nameserver 127.0.0.54\n")
+        assert await both(changes) == (["127.0.0.54"], ["192.0.2.1", "192.0.2.2"])
+
+
+async def test_a_machine_without_systemd_resolved_has_no_servers_behind_its_own(
+    tmp_path: Path,
+) -> None:
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(ONE)
+    async with aclosing(follow(conf, tmp_path / "none")) as changes:
+        async with asyncio.timeout(10):
+            assert await anext(changes) == ServersChanged((ip_address("192.0.2.1"),))
+
+
+async def test_a_stub_whose_upstream_is_not_known_yet_is_followed_until_it_is(
+    tmp_path: Path,
+) -> None:
+    conf, stub = tmp_path / "resolv.conf", tmp_path / "upstream.conf"
+    conf.write_text("nameserver 127.0.0.53\n")
+    async with aclosing(follow(conf, stub)) as changes:
+        assert await both(changes) == (["127.0.0.53"], [])
+        stub.write_text(TWO)
+        assert await both(changes) == (["127.0.0.53"], ["192.0.2.2"])

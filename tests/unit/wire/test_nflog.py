@@ -31,6 +31,16 @@ def test_a_copy_is_read_among_other_attributes() -> None:
     assert nflog.packets(netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20))) == []
 
 
+def test_the_quick_reading_says_the_same_of_each_packet() -> None:
+    one = logged(netlink.u32(4, 3), netlink.attribute(10, b"dns\0"), netlink.attribute(9, b"one"))
+    buffer = one + netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20)) + logged()
+
+    assert nflog.payloads(buffer) == [b"one", b""]
+    assert nflog.payloads(buffer) == [copy.payload for copy in nflog.packets(buffer)]
+    with pytest.raises(ValueError, match="netlink"):
+        nflog.payloads(logged(struct.pack("=HH", 9, 9)))
+
+
 def test_a_group_sends_each_packet_at_once() -> None:
     message = nflog.bind(7, copy_range=1500, sequence=3)
     (one,) = netlink.messages(message)

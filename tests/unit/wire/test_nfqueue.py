@@ -37,6 +37,29 @@ def test_a_packet_is_read_among_other_attributes() -> None:
     ]
 
 
+def test_the_quick_reading_says_the_same_of_each_packet() -> None:
+    full = queued(HEADER, netlink.u32(5, 3), netlink.attribute(9, bytes(12)), PAYLOAD)
+    buffer = full + netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20)) + queued(HEADER)
+
+    assert nfqueue.payloads(buffer) == [(5, b"packet!"), (5, b"")]
+    assert nfqueue.payloads(buffer) == [(q.id, q.payload) for q in nfqueue.packets(buffer)]
+
+
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        queued(PAYLOAD),
+        queued(netlink.attribute(1, b"\0")),
+        queued(HEADER, struct.pack("=HH", 3, 1)),
+        queued(HEADER, struct.pack("=HH", 9, 10)),
+        queued(HEADER)[:-1],
+    ],
+)
+def test_the_quick_reading_refuses_a_broken_framing_too(buffer: bytes) -> None:
+    with pytest.raises(ValueError, match=r"netlink|packet"):
+        nfqueue.payloads(buffer)
+
+
 def test_answers_to_other_messages_are_passed_over() -> None:
     assert nfqueue.packets(netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20))) == []
 

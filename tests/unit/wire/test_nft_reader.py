@@ -128,6 +128,15 @@ def test_another_spelling_of_the_same_is_no_difference(before: str, after: str) 
     assert read_with(before, after) == MEANT
 
 
+@pytest.mark.parametrize(
+    ("listed", "seconds"), [("3s", 3), ("1h", 3600), ("1h30m", 5400), ("1d1s", 86401)]
+)
+def test_a_set_s_time_is_listed_in_the_units_that_fit(listed: str, seconds: int) -> None:
+    body = f"type ipv4_addr\n\t\tsize 64\n\t\tflags dynamic,timeout\n\t\ttimeout {listed}"
+    (found,) = read(f"table inet ramfw {{\n\tset stubs4 {{\n\t\t{body}\n\t}}\n}}").sets
+    assert (found.lifetime, found.size) == (seconds, 64)
+
+
 def test_a_cgroup_that_is_gone_is_listed_by_its_number() -> None:
     found = read_with('"engines.slice"', "4711")
     (engines,) = (named for named in found.sets if named.name == "engines_1")

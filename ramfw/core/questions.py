@@ -1,0 +1,61 @@
+"""The DNS questions that scoped sockets and containers asked, to tell their answers by.
+
+Pure. An answer counts only for a question that went to that very server, from that address and
+port, with that id, name and type, and within a time in which clients still wait. Names are
+canonical (`fqdn`), addresses packed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+PATIENCE = 30.0
+"""Seconds that an answer may take; resolvers of libc give up long before."""
+MOST_QUESTIONS = 32_768
+"""Questions that are remembered; the oldest go first."""
+
+
+class Asked(NamedTuple):
+    """One question, and between whom it went."""
+
+    client: bytes
+    port: int
+    server: bytes
+    protocol: int
+    id: int
+    name: str
+    type: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """The DNS answers that were shown, and what was wrong with some; since the daemon began."""
+
+    answers: int = 0
+    malformed: int = 0
+    unasked: int = 0
+    """Answers for permitted names that nobody had asked for in this form; they opened nothing."""
+    changed: int = 0
+    """Answers in which ECH keys or h3 were made void."""
+    questions_lost: int = 0
+    """Times that questions came faster than they were read; their answers count as unasked."""
+
+
+class Questions:
+    """What was asked lately."""
+
+    def __init__(self) -> None:
+        self._asked: dict[Asked, float] = {}
+
+    def note(self, asked: Asked, now: float) -> None:
+        """Remember a question."""
+        self._asked.pop(asked, None)
+        self._asked[asked] = now
+        if len(self._asked) > MOST_QUESTIONS:
+            del self._asked[next(iter(self._asked))]
+
+    def was_asked(self, asked: Asked, now: float) -> bool:
+        """Whether this was asked, and not too long ago."""
+        when = self._asked.get(asked)
+        return when is not None and now - when <= PATIENCE

@@ -1,0 +1,217 @@
+"""The rules that show DNS answers to ramfw before their askers see them.
+
+Pure. Shown are answers of the trusted servers, in the reply direction, to sockets of a scope, or
+forwarded to a container, or given to a container by a server on this host; nobody else's. They
+wait in a queue until the daemon lets them go; with no daemon they pass (`bypass`). The questions
+are only copied, so that an answer can be told from one that nobody asked for.
+
+The interface tells a forgery: what comes from a container bridge is no server's answer, although
+a forged packet to the translated address would fit conntrack's reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+
+from ramfw.core.ruleset import (
+    ACCEPT,
+    Chain,
+    Count,
+    Field,
+    Hook,
+    Log,
+    Match,
+    NamedSet,
+    Queue,
+    Remember,
+    Rule,
+    SetMark,
+    SetRef,
+    Statement,
+    Verdict,
+    goto,
+    jump,
+)
+
+WATCH_PRIORITY = -20
+"""After other people's NAT, before the guard."""
+QUEUE_NUMBER = 5353
+QUESTION_GROUP = 5353
+ANSWER_GROUP = 5354
+"""NFQUEUE's number and NFLOG's groups; they are the network namespace's own."""
+SECOND_TRY = 3
+"""Seconds in which a second SYN is refused instead of dropped; TCP repeats it after one."""
+MOST_TRIED = 65535
+STUB_KNOWN = 3600
+"""Seconds that a server is known to be on this host after it answered from here."""
+MOST_STUBS = 64
+LONGEST_QUESTION = 512
+LONGEST_ANSWER = 65535
+
+
+class WatchForm(StrEnum):
+    """How answers are shown, by what the kernel has."""
+
+    NATIVE = "native"
+    """Held, by nft's own `queue` expression."""
+    XT = "xt"
+    """Held, by the xt NFQUEUE target in our own table."""
+    COPY = "copy"
+    """Copied with NFLOG: the answer runs ahead, and the first SYN after it is dropped once."""
+    NONE = "none"
+    """Not shown at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the compiler knows of the rest: who is in scope, and which interfaces are bridges."""
+
+    bridges: str
+    by_socket: tuple[tuple[Match, ...], ...]
+    """Matches of scoped sockets; an empty one is every socket of this host."""
+    by_cgroup: tuple[tuple[Match, ...], ...]
+    """Matches of sockets of engines and of containers on this host's network."""
+    forged: SetMark
+    is_forged: Match
+    forwards: bool
+    servers: frozenset[IPv4Address | IPv6Address]
+
+
+def watch_sets(form: WatchForm, around: Surroundings) -> Iterable[NamedSet]:
+    """The trusted servers, which of them are here; for copied answers, what was tried once."""
+    v4 = frozenset(server for server in around.servers if isinstance(server, IPv4Address))
+    yield NamedSet("resolvers4", ("ipv4_addr",), elements=v4)
+    yield NamedSet("resolvers6", ("ipv6_addr",), elements=around.servers - v4)
+    if form is not WatchForm.NONE:
+        yield NamedSet(
+            "stubs4",
+            ("ipv4_addr",),
+            frozenset({"dynamic", "timeout"}),
+            lifetime=STUB_KNOWN,
+            size=MOST_STUBS,
+        )
+    if form is WatchForm.COPY:
+        for family in ("ipv4", "ipv6"):
+            address = f"{family}_addr"
+            yield NamedSet(
+                f"tried{family[-1]}",
+                (address, address, "inet_service"),
+                frozenset({"dynamic", "timeout"}),
+                lifetime=SECOND_TRY,
+                size=MOST_TRIED,
+            )
+
+
+def watch_chains(form: WatchForm, around: Surroundings) -> Iterable[Chain]:
+    """All chains of the watch; none where there is nothing to see with."""
+    if form is WatchForm.NONE:
+        return
+    to_bridges = _on_bridge(Field.OIFNAME, around.bridges)
+    from_bridges = _on_bridge(Field.IIFNAME, around.bridges)
+    yield Chain("copy_question", ((Log(QUESTION_GROUP, LONGEST_QUESTION),),))
+    yield Chain("hold_answer", ((Count("answers"), _show(form)),))
+    yield Chain(
+        "watch_answer",
+        (
+            _only("reply"),
+            (around.is_forged, ACCEPT),
+            *_servers(Field.IP_SADDR, "hold_answer"),
+        ),
+    )
+    # With CAP_NET_RAW a container on the host's network can answer itself, over loopback.
+    reply = Match(Field.CT_DIRECTION, "reply")
+    yield Chain(
+        "answer_of_socket", tuple((*m, reply, around.forged, ACCEPT) for m in around.by_cgroup)
+    )
+    yield Chain("watch_question", (_only("original"), *_servers(Field.IP_DADDR, "copy_question")))
+    to_sockets: list[Rule] = [(*m, goto("watch_answer")) for m in around.by_socket]
+    yield Chain(
+        "answer_to_socket",
+        (*_from_no_stub(), *to_sockets),
+    )
+    yield Chain("question_of_socket", tuple((*m, goto("watch_question")) for m in around.by_socket))
+    yield Chain(
+        "watch_output",
+        (
+            *_port_53("d", (), "question_of_socket"),
+            *_port_53("s", (), "answer_of_socket", jump),
+            *_remember_stubs(),
+            *_port_53("s", to_bridges, "watch_answer"),
+        ),
+        Hook("output", WATCH_PRIORITY),
+    )
+    yield Chain(
+        "watch_input",
+        (
+            *_port_53("d", from_bridges, "watch_question"),
+            (*from_bridges, ACCEPT),
+            *_port_53("s", (), "answer_to_socket"),
+        ),
+        Hook("input", WATCH_PRIORITY),
+    )
+    if around.forwards:
+        yield Chain(
+            "watch_forward",
+            (
+                *_port_53("d", from_bridges, "watch_question"),
+                (*from_bridges, ACCEPT),
+                *_port_53("s", to_bridges, "watch_answer"),
+            ),
+            Hook("forward", WATCH_PRIORITY),
+        )
+
+
+def _show(form: WatchForm) -> Statement:
+    if form is WatchForm.COPY:
+        return Log(ANSWER_GROUP, LONGEST_ANSWER)
+    return Queue(QUEUE_NUMBER, is_native=form is WatchForm.NATIVE)
+
+
+def _on_bridge(field: Field, bridges: str) -> tuple[Match, ...]:
+    return Match(field, SetRef(bridges)), Match(field, SetRef("uplinks"), negated=True)
+
+
+def _remember_stubs() -> Iterable[Rule]:
+    """Know a server as one of this host by an answer that it sends, past `answer_of_socket`."""
+    to_itself = (Match(Field.OIFNAME, "lo"), Match(Field.CT_DIRECTION, "reply"))
+    server = Match(Field.IP_SADDR, SetRef("resolvers4"))
+    for port in (Field.UDP_SPORT, Field.TCP_SPORT):
+        yield (Match(port, 53), *to_itself, server, Remember((Field.IP_SADDR,), "stubs4"))
+
+
+def _from_no_stub() -> Iterable[Rule]:
+    """Pass by what comes over loopback from a server that is elsewhere.
+
+    With CAP_NET_RAW a container on the host's network can write a frame there that passes no
+    output hook. In a stub's name the kernel itself takes no such frame by IPv4; by IPv6 it does,
+    so there no answer over loopback counts.
+    """
+    by_loopback = Match(Field.IIFNAME, "lo")
+    yield by_loopback, Match(Field.IP_SADDR, SetRef("stubs4"), negated=True), ACCEPT
+    yield by_loopback, Match(Field.IP6_SADDR, SetRef("resolvers6")), ACCEPT
+
+
+def _only(direction: str) -> Rule:
+    other = "original" if direction == "reply" else "reply"
+    return Match(Field.CT_DIRECTION, other), ACCEPT
+
+
+def _servers(field: Field, chain: str) -> tuple[Rule, Rule]:
+    field6 = Field.IP6_SADDR if field is Field.IP_SADDR else Field.IP6_DADDR
+    return (
+        (Match(field, SetRef("resolvers4")), goto(chain)),
+        (Match(field6, SetRef("resolvers6")), goto(chain)),
+    )
+
+
+def _port_53(
+    side: str, where: tuple[Match, ...], chain: str, go: Callable[[str], Verdict] = goto
+) -> tuple[Rule, Rule]:
+    udp, tcp = {
+        "s": (Field.UDP_SPORT, Field.TCP_SPORT),
+        "d": (Field.UDP_DPORT, Field.TCP_DPORT),
+    }[side]
+    return (Match(udp, 53), *where, go(chain)), (Match(tcp, 53), *where, go(chain))

@@ -1,0 +1,1 @@
+"""`make bench`: ramfw beside its peers, in namespaces of its own."""

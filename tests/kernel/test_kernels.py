@@ -1,0 +1,49 @@
+"""What ramfw does on Debian's own kernels, which have nft's native `queue`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.kernel.first_connection import ROUNDS
+from tests.kernel.machine import Machine
+
+PYTHON = ("unshare", "--net", "python3", "-m")
+
+
+def told(machine: Machine, program: str) -> Any:  # noqa: ANN401 - JSON
+    done = machine.run(*PYTHON, program, timeout=150)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+# libxtables complains on stderr, at each listing, of families that are not its own.
+@pytest.mark.parametrize("program", ["kernel_round_trip", "kernel_queue"])
+@pytest.mark.timeout(240)
+def test_the_lab_s_kernel_stories_hold_in_either_form(machine: Machine, program: str) -> None:
+    done = machine.run(*PYTHON, f"tests.lab.{program}", "native", "xt", timeout=200)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_only_deleting_between_renews_a_timeout_on_every_kernel(machine: Machine) -> None:
+    seconds = told(machine, "tests.kernel.timeouts")
+    # From 6.12 on, adding again renews as well: both are true there.
+    renewed_by_adding = not machine.release.startswith("6.1.")
+    assert (seconds["add"] > 300) == renewed_by_adding
+    assert 890 < seconds["add, delete, add"] <= 900
+
+
+@pytest.mark.timeout(240)
+def test_daemon_holds_answers_natively_and_first_connections_work(machine: Machine) -> None:
+    """A wildcard, so nobody resolves ahead: what opens an address is the client's own answer."""
+    story = told(machine, "tests.kernel.first_connection")
+    assert story["watch"]["form"] == "native"
+    assert story["met"] == {
+        "nothing": {"ConnectionRefusedError": 2},
+        "other": {"ConnectionRefusedError": 2},
+        "cdn": {"connected": 2 * (ROUNDS - 1)},
+    }
+    assert story["watch"]["answers_learned"] == 2 * (ROUNDS - 1)
+    assert (story["kernel"]["rejections"], story["kernel"]["mismatches"]) == (0, 0)
