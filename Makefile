@@ -8,7 +8,7 @@ BIN := .venv/bin
 SUITE ?= trixie
 TARGET ?= test
 
-.PHONY: help packages venv lint unit lab kernel test bench demo lock fresh-root clean root
+.PHONY: help packages venv lint unit lab kernel test bench fuzz demo lock fresh-root clean root
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ demo: root ## Install what is needed and show ramfw at work (root)
 	@$(BIN)/python -m tests.lab.demo
 
 # BENCH_ROWS: names of rows, separated by spaces; PAIRS: interleaved pairs of each.
+fuzz: venv ## Fuzz every decoder with atheris, SECONDS_EACH=60 (minutes, x86_64)
+	@tests/fuzz/fuzz.sh
+
 bench: root ## Measure ramfw and its peers side by side, into build/bench.json (root, minutes)
 	@tests/setup/packages.sh bench
 	@tests/setup/venv.sh

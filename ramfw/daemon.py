@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +31,6 @@ from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Reso
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
     AnswersHeld,
-    CgroupsChanged,
     Committed,
     Event,
     PolicyLoaded,
@@ -50,11 +49,9 @@ from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
 from ramfw.notify import notify
-from ramfw.observe import resolvconf
-from ramfw.observe.cgroups import CgroupWatch, find_v2_root
 from ramfw.observe.conntrack import held_ids
 from ramfw.observe.dnswatch import DnsWatch
-from ramfw.observe.links import LinkWatch
+from ramfw.observe.following import follow
 from ramfw.observe.resolver import Resolver
 from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
@@ -64,7 +61,6 @@ from ramfw.watchdog import BEAT, Watchdog
 log = logging.getLogger("ramfw")
 T = TypeVar("T")
 
-MOUNTINFO = Path("/proc/self/mountinfo")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
 LONGEST_WAIT = 120.0
 """Seconds that a client may ask to wait for the daemon to settle."""
@@ -332,36 +328,11 @@ class Daemon:
         for task in self._watchers:
             task.cancel()
         self._watched = wanted
-        self._watchers = [
-            self._follow(LinkWatch(wanted.interfaces).changes()),
-            self._follow(self._servers(wanted)),
-            self._follow(self._cgroups(wanted)),
-        ]
+        self._watchers = [self._start(self._pass_on(changes)) for changes in follow(wanted)]
 
-    def _follow(self, changes: AsyncIterator[Event]) -> asyncio.Task[None]:
-        async def follow() -> None:
-            async for event in changes:
-                self._events.put_nowait(event)
-
-        return self._start(follow())
-
-    @staticmethod
-    async def _servers(wanted: Watch) -> AsyncIterator[Event]:
-        if wanted.servers is not None:
-            yield ServersChanged(tuple(ip_address(server) for server in wanted.servers))
-            return
-        async for event in resolvconf.follow():
-            yield event
-
-    @staticmethod
-    async def _cgroups(wanted: Watch) -> AsyncIterator[Event]:
-        root = find_v2_root(MOUNTINFO.read_text(encoding="utf-8"))  # noqa: ASYNC240 - no disk
-        if root is None or root.problem:
-            problem = root.problem if root else "no cgroup v2 hierarchy is mounted"
-            yield CgroupsChanged(frozenset(), problem)
-            return
-        async for event in CgroupWatch(root.path, wanted.cgroups).changes():
-            yield replace(event, nft_prefix=root.nft_prefix)
+    async def _pass_on(self, changes: AsyncIterator[Event]) -> None:
+        async for event in changes:
+            self._events.put_nowait(event)
 
     # -- the control socket --------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, Transaction
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError
+from ramfw.observe import following
 from ramfw.observe.cgroups import CgroupRoot
 from ramfw.program.fake import FakeKernel
 
@@ -247,9 +248,9 @@ def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     monkeypatch.setattr(daemon, "Batches", lambda: machine.batches)
     monkeypatch.setattr(daemon, "DnsWatch", machine.open_dns_watch)
     monkeypatch.setattr(daemon, "Resolver", lambda: FakeResolver(machine.resolver_failures))
-    monkeypatch.setattr(daemon, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
-    monkeypatch.setattr(daemon, "CgroupWatch", lambda *_: Watching(cgroups))
-    monkeypatch.setattr(daemon, "find_v2_root", lambda _: CgroupRoot(directory))
+    monkeypatch.setattr(following, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
+    monkeypatch.setattr(following, "CgroupWatch", lambda *_: Watching(cgroups))
+    monkeypatch.setattr(following, "find_v2_root", lambda _: CgroupRoot(directory))
     monkeypatch.setattr(daemon, "held_ids", lambda _: frozenset())
     address = str(directory / "notify")
     with machine.service_manager as manager:
@@ -537,7 +538,7 @@ async def test_it_explains_from_what_it_knows(machine: Machine) -> None:
 async def test_without_a_cgroup_hierarchy_it_runs_and_says_so(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "find_v2_root", lambda _: None)
+    monkeypatch.setattr(following, "find_v2_root", lambda _: None)
     async with running(machine):
         status = await settled(machine)
     assert "no cgroup v2 hierarchy is mounted" in {p["what"] for p in status["problems"]}
