@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
 
+from ramfw.watchdog import SILENCE
 from tests.lab.addresses import GHCR, HUB
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.lab import Lab
 from tests.lab.policies import HUB_ONLY
-from tests.lab.space import wait_until
+from tests.lab.space import REFUSALS, wait_until
 
 FORBIDDEN = [
     f"{protocol}/{address}/443" for protocol in ("tcp", "udp") for address in GHCR.addresses
@@ -99,6 +101,16 @@ def test_wedged_daemon_opens_nothing(host: Host) -> None:
     daemon = host.start_ramfw(HUB_ONLY)
     daemon.send(signal.SIGSTOP)
 
+    # No name is asked for, so no answer waits for the daemon that is stopped.
+    assert host.pull(f"{GHCR.v4}/corp/app:1").refused
+    assert daemon.running
+
+    # By name, an answer waits until the watchdog has ended the daemon.
+    by_name = host.pull("ghcr.io/corp/app:1")
+    assert not by_name.ok
+    assert re.search(REFUSALS, by_name.output)
+    assert by_name.seconds < SILENCE + 2
+    assert not daemon.running
     assert host.pull("ghcr.io/corp/app:1").refused
     assert host.pull("docker.io/corp/app:1").ok
 
