@@ -62,6 +62,8 @@ log = logging.getLogger("ramfw")
 T = TypeVar("T")
 
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
+MOST_TOGETHER = 64
+"""Events in a row that one transaction may wait for."""
 LONGEST_WAIT = 120.0
 """Seconds that a client may ask to wait for the daemon to settle."""
 EXPLAIN_PATIENCE = 3.0
@@ -182,6 +184,7 @@ class Daemon:
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
         self._handle(TableRead(state))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
+        deferred = 0
         while True:
             try:
                 async with asyncio.timeout(self._until_deadline()):
@@ -190,7 +193,9 @@ class Daemon:
                 event = Tick()
             if event is None:
                 return
-            self._handle(event)
+            # Names that were resolved together are opened together, but not for ever later.
+            deferred = 0 if self._events.empty() else (deferred + 1) % MOST_TOGETHER
+            self._handle(event, more=deferred > 0)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work)
@@ -207,12 +212,12 @@ class Daemon:
 
     # -- events and commands -------------------------------------------------------------------
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event, *, more: bool = False) -> None:
         if isinstance(event, ServersChanged):
             self._resolver.set_servers(event.servers)
         events = deque([event])
         while events:
-            for command in self._engine.handle(events.popleft(), time.monotonic()):
+            for command in self._engine.handle(events.popleft(), time.monotonic(), more=more):
                 if (completion := self._carry_out(command)) is not None:
                     events.append(completion)
         onlookers, self._onlookers = self._onlookers, []

@@ -122,11 +122,17 @@ class Engine:
 
     # -- the one way in ------------------------------------------------------------------------
 
-    def handle(self, event: Event, now: float) -> list[Command]:
-        """Take in what happened; what is to be done about it, in order."""
+    def handle(self, event: Event, now: float, *, more: bool = False) -> list[Command]:
+        """Take in what happened; what is to be done about it, in order.
+
+        `more` promises another event at once: then the addresses of a name that was resolved,
+        for which nobody waits, may go into the next one's transaction.
+        """
         commands: list[Command] = list(self._take_in(event, now))
         self._housekeeping(now)
         commands += (Resolve(name) for name in self._due_names(now))
+        if more and isinstance(event, Resolved):
+            return commands
         if (program := self._next_transaction(now)) is not None:
             commands.append(program)
         elif self._failures or not (self._pending or self._reading):

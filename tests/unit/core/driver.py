@@ -114,8 +114,8 @@ class Driver:
 
     # -- how it is done ------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> None:
-        self._carry_out(deque(self.engine.handle(event, self.now)))
+    def tell(self, event: Event, *, more: bool = False) -> None:
+        self._carry_out(deque(self.engine.handle(event, self.now, more=more)))
 
     def _carry_out(self, commands: deque[Command]) -> None:  # noqa: C901 - a case each
         while commands:

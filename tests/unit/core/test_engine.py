@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import errno
 from dataclasses import replace
+from ipaddress import ip_address
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramfw.core.events import LinksChanged, PolicyRefused, TableRead
+from ramfw.core.events import (
+    Answer,
+    LinksChanged,
+    PolicyRefused,
+    Resolved,
+    ServerReply,
+    TableRead,
+)
 from ramfw.core.leases import GRACE, LONGEST_STALE
 from ramfw.core.numbering import RETIREMENT
 from ramfw.core.ruleset import ACCEPT, CgroupElement
@@ -123,6 +131,18 @@ def test_between_two_failures_the_last_good_answer_stays_open() -> None:
             driver.asked.clear()
             driver.sleep(4)  # the servers are asked twice, two seconds each
             driver.answers(HUB)
+
+
+def test_names_that_were_resolved_together_are_opened_in_one_transaction() -> None:
+    driver = started(HUB, GHCR)
+    committed = len(driver.kernel.committed)
+    for name, address, more in ((HUB, A, True), (GHCR, B, False)):
+        answer = Answer(ip_address(address), 300, SERVER)
+        event = Resolved(name, (answer,), (ServerReply(SERVER, "ok"),))
+        driver.tell(event, more=more)
+        assert (driver.open(address) is None) is more
+    assert len(driver.kernel.committed) == committed + 1
+    assert (driver.open(A), driver.open(B)) == (16, 17)
 
 
 def test_an_address_that_serves_two_names_closes_when_the_last_lease_ends() -> None:
