@@ -44,7 +44,7 @@ def fetch_as(who: str, host: Host) -> Fetch:
         run = host.container("--network", "user").run
 
     def fetch(url: str, *options: str, resolver: str = "") -> Outcome:
-        times = "%{time_namelookup} %{time_connect}"
+        times = "%{stderr}%{time_namelookup} %{time_connect}"
         command = ("curl", "-sS", "--max-time", "15", "-o", "/dev/null", "-w", times)
         return run("env", f"RES_OPTIONS={resolver}", *command, *options, url)
 

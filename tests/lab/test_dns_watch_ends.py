@@ -91,7 +91,7 @@ def _queue_is_taken(host: Host) -> Iterator[None]:
 
 
 def start_fetch(host: Host, url: str, family: str) -> Process:
-    times = "%{time_namelookup} %{time_connect}\n"
+    times = "%{stderr}%{time_namelookup} %{time_connect}\n"
     curl = ("curl", "-sS", "--max-time", "10", "-o", "/dev/null", "-w", times)
     return host.namespace.start(*curl, family, url, cgroup=host.engine_cgroup)
 
