@@ -98,4 +98,4 @@ def test_only_the_command_prints() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
-        assert "print" not in calls, f"{path.name} prints; only cli.py may, through click"
+        assert "print" not in calls, f"{path.name} prints; only ramfw/cli may, through click"

@@ -1,0 +1,10 @@
+"""The command `ramfw`: the only package that prints or exits.
+
+Each command imports what it needs when it is called, because `ramfw status` should answer at once.
+A command is known by importing its module here.
+"""
+
+from ramfw.cli import machine, policy, service
+from ramfw.cli.base import main
+
+__all__ = ["machine", "main", "policy", "service"]
