@@ -25,15 +25,18 @@ from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
 from ramfw.core.ruleset import (
     ACCEPT,
     DROP,
+    IDS,
+    VERDICTS,
     CgroupElement,
     Chain,
     Count,
+    Dispatch,
     Element,
     Field,
     FlagsMatch,
     Hook,
     InSet,
-    Lookup,
+    Jump,
     Masked,
     Match,
     NamedSet,
@@ -44,6 +47,8 @@ from ramfw.core.ruleset import (
     SetMark,
     SetRef,
     SocketCgroup,
+    Tag,
+    Untag,
     goto,
 )
 from ramfw.core.watch_rules import Surroundings, WatchForm, watch_chains, watch_sets
@@ -53,6 +58,9 @@ GUARD_PRIORITY = -10
 
 KEY4 = ("ipv4_addr", "inet_proto", "inet_service")
 KEY6 = ("ipv6_addr", "inet_proto", "inet_service")
+
+ENTRIES = "entries"
+"""The map from an entry's id to its chain."""
 
 EVERY_SCOPE = "permitted"
 """The stem of the maps that all scopes consult."""
@@ -116,14 +124,9 @@ def compile_ruleset(
     policy: Policy,
     machine: Machine,
     entries: Iterable[NumberedEntry],
-    retired: Iterable[NumberedEntry] = (),
 ) -> Ruleset:
-    """The table that the policy means on this machine.
-
-    `retired` are entries that are gone but whose chains elements may still point to: their
-    chains stay, empty, so that what points there permits nothing.
-    """
-    return _Compiler(policy, machine).ruleset(tuple(entries), tuple(retired))
+    """The table that the policy means on this machine."""
+    return _Compiler(policy, machine).ruleset(tuple(entries))
 
 
 class _Compiler:
@@ -137,15 +140,10 @@ class _Compiler:
 
     # -- the whole -----------------------------------------------------------------------------
 
-    def ruleset(
-        self, entries: tuple[NumberedEntry, ...], retired: tuple[NumberedEntry, ...]
-    ) -> Ruleset:
+    def ruleset(self, entries: tuple[NumberedEntry, ...]) -> Ruleset:
         resolvers = NumberedEntry(RESOLVERS, "trusted DNS servers", "resolvers")
         live = (resolvers, *entries)
         chains = [self._entry_chain(e) for e in live]
-        chains += [
-            Chain(entry_chain_name(e.entry_id), (), comment=entry_comment(e)) for e in retired
-        ]
         for scope in self.scopes:
             chains += self._scope_chains(scope)
         chains += self._base_chains()
@@ -190,15 +188,22 @@ class _Compiler:
             )
         yield from watch_sets(self.machine.watch, self._surroundings())
         for stem in self._stems():
-            yield NamedSet(f"{stem}4", KEY4, frozenset({"timeout"}), verdicts=True)
-            yield NamedSet(f"{stem}6", KEY6, frozenset({"timeout"}), verdicts=True)
+            yield NamedSet(f"{stem}4", KEY4, frozenset({"timeout"}), data=IDS)
+            yield NamedSet(f"{stem}6", KEY6, frozenset({"timeout"}), data=IDS)
         for name in self._range_maps():
             yield NamedSet(
                 name,
                 KEY4 if name.endswith("4") else KEY6,
                 frozenset({"interval", "timeout"}),
-                verdicts=True,
+                data=IDS,
             )
+        # Apart from the grants: an element with a jump has all others of its map validated again.
+        yield NamedSet(
+            ENTRIES,
+            ("classid",),
+            data=VERDICTS,
+            elements=frozenset(Jump(e.entry_id, entry_chain_name(e.entry_id)) for e in live),
+        )
 
     def _cgroup_levels(self) -> list[tuple[ScopeName, int]]:
         """Which levels the patterns reach: one set and one rule for each."""
@@ -310,16 +315,21 @@ class _Compiler:
         )
 
     def _lookups(self, scope: ScopeName) -> Iterable[Rule]:
-        """Ask each map; the first that knows the address keeps the flow, exact before range."""
-        stems = [stem for stem in self._stems() if stem in (EVERY_SCOPE, str(scope))]
+        """Ask each map; of those that know the address the last has the flow: exact after range.
+
+        The id stands in the packet's priority, for no map can write a part of a mark. A sender
+        may have set the priority, so it is emptied before.
+        """
+        stems = [stem for stem in self._stems() if stem in (EVERY_SCOPE, str(scope))][::-1]
         ranges = self._range_maps()
+        yield (Untag(),)
         for family, address in ((4, Field.IP_DADDR), (6, Field.IP6_DADDR)):
             key = (address, Field.L4PROTO, Field.TH_DPORT)
-            names = [f"{stem}{family}" for stem in stems]
-            names += [name for stem in stems if (name := f"{stem}_ranges{family}") in ranges]
-            yield (Lookup(key, names[0]),)
-            for name in names[1:]:
-                yield (self._marked(0), Lookup(key, name))
+            names = [name for stem in stems if (name := f"{stem}_ranges{family}") in ranges]
+            names += [f"{stem}{family}" for stem in stems]
+            yield from ((Tag(key, name),) for name in names)
+        yield (Dispatch(ENTRIES),)
+        yield (Untag(),)
 
     # -- base chains ---------------------------------------------------------------------------
 

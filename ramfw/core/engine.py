@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from ramfw.core.addresses import special_use
 from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
-from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
+from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.events import (
     AnswersHeld,
     CgroupsChanged,
@@ -144,7 +144,7 @@ class Engine:
 
     def deadline(self) -> float | None:
         """When a Tick is due, if nothing happens before."""
-        times = [self.leases.next_expiry(), self.numbering.next_release(), self._static_due]
+        times = [self.leases.next_expiry(), self._static_due]
         times.append(next(iter(self._held.values()), None))
         if self.facts.servers is not None:
             times.append(self.names.next_due())
@@ -208,7 +208,7 @@ class Engine:
     def _policy_loaded(self, event: PolicyLoaded, now: float) -> Iterable[Command]:
         self.policy = event.policy
         self.health.policy_problems = ()
-        self.numbering.assign(event.policy.entries, event.held_ids, now)
+        self.numbering.assign(event.policy.entries, event.held_ids)
         self._permissions_changed(now)
         for name in self.names.replace(self.permissions.exact_names(), now):
             if not self.permissions.of_name(name):
@@ -280,8 +280,6 @@ class Engine:
 
     def _housekeeping(self, now: float) -> None:
         self.ledger.touch(self.leases.expire(now))
-        if self.numbering.release(now):
-            self._desired = None
         if self._static_due is not None and self._static_due <= now:
             self.ledger.touch_networks(self.permissions.networks())
             self._static_due = now + LIFE_OF_STATIC / 2
@@ -300,7 +298,7 @@ class Engine:
             if not first:
                 yield Note("warning", "the table inet ramfw is gone; it is put back now")
         elif first:
-            self.numbering.adopt(event.state.ruleset, now)
+            self.numbering.adopt(event.state.ruleset)
         if event.state is None or event.state.grants is not None:
             if not first and self._differs(event.state):
                 self.health.mismatches += 1
@@ -421,5 +419,4 @@ class Engine:
             frozenset(trusted),
             watch.form if watch else WatchForm.NONE,
         )
-        retired: list[NumberedEntry] = [entry for entry, _ in self.numbering.retired.values()]
-        return compile_ruleset(policy, machine, self.numbering.numbered.values(), retired)
+        return compile_ruleset(policy, machine, self.numbering.numbered.values())

@@ -2,8 +2,7 @@
 
 Pure. An id stays with its entry over reloads and restarts, so that running downloads go on, and
 is never given to another entry while a flow of the old one may still carry it: conntrack's marks
-are asked (`held`), and ids that were retired in this process's life are not used again in it
-until conntrack has let go of them.
+are asked (`held`).
 """
 
 from __future__ import annotations
@@ -16,35 +15,26 @@ from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
 from ramfw.core.policy import Entry
 from ramfw.core.ruleset import Ruleset
 
-RETIREMENT = 30.0
-"""Seconds that a removed entry's chain stays, empty: expired elements that the kernel has not
-collected yet still point to it, and it cannot be deleted before (EBUSY)."""
-
 
 @dataclass(slots=True)
 class Numbering:
-    """The ids of the policy in force, in its order, and of entries that were removed."""
+    """The ids of the policy in force, in its order."""
 
     entries: dict[int, Entry] = field(default_factory=dict)
     numbered: dict[int, NumberedEntry] = field(default_factory=dict)
-    retired: dict[int, tuple[NumberedEntry, float]] = field(default_factory=dict)
     _adopted: dict[str, NumberedEntry] = field(default_factory=dict)
 
-    def adopt(self, ruleset: Ruleset, now: float) -> None:
+    def adopt(self, ruleset: Ruleset) -> None:
         """Take over the ids of a table that an earlier daemon left."""
         for chain in ruleset.chains:
             stem, _, number = chain.name.partition("_")
             if stem != "entry" or not number.isdigit() or int(number) < FIRST_ENTRY_ID:
                 continue
             digest, _, label = chain.comment.partition(" ")
-            found = NumberedEntry(int(number), label, digest)
-            if chain.rules:
-                self._adopted[digest] = found
-            else:
-                self.retired[found.entry_id] = (found, now)
+            self._adopted[digest] = NumberedEntry(int(number), label, digest)
 
-    def assign(self, entries: Iterable[Entry], held: frozenset[int], now: float) -> None:
-        """Number the entries of a new policy; entries that are gone retire."""
+    def assign(self, entries: Iterable[Entry], held: frozenset[int]) -> None:
+        """Number the entries of a new policy; `held` are the ids that live flows carry."""
         before = dict(self.entries)
         taken: dict[int, Entry] = {}
         numbered: dict[int, NumberedEntry] = {}
@@ -58,16 +48,13 @@ class Numbering:
                 continue
             taken[known.entry_id], numbered[known.entry_id] = entry, known
             order.append(known.entry_id)
-        used = set(taken) | set(self.numbered) | set(self.retired) | held
+        used = set(taken) | set(self.numbered) | held
         used |= {n.entry_id for n in self._adopted.values()}
         free = (i for i in range(FIRST_ENTRY_ID, LAST_ID + 1) if i not in used)
         for position, entry in fresh:
             new = NumberedEntry(next(free), entry.label, entry.digest)
             taken[new.entry_id], numbered[new.entry_id] = entry, new
             order[position] = new.entry_id
-        for gone in (*self.numbered.values(), *self._adopted.values()):
-            if gone.entry_id not in taken:
-                self.retired[gone.entry_id] = (gone, now)
         self._adopted.clear()
         self.entries = {entry_id: taken[entry_id] for entry_id in order}
         self.numbered = {entry_id: numbered[entry_id] for entry_id in order}
@@ -87,14 +74,3 @@ class Numbering:
         ]
         free = (entry_id for entry_id in same + grown if entry_id not in taken)
         return next((self.numbered[entry_id] for entry_id in free), None)
-
-    def release(self, now: float) -> bool:
-        """Let go of chains whose retirement is over; whether there were any."""
-        over = [i for i, (_, since) in self.retired.items() if since + RETIREMENT <= now]
-        for entry_id in over:
-            del self.retired[entry_id]
-        return bool(over)
-
-    def next_release(self) -> float | None:
-        """When `release` is due next."""
-        return min((since + RETIREMENT for _, since in self.retired.values()), default=None)

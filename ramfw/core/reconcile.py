@@ -43,9 +43,9 @@ before 6.17 may miss an element that a commit replaces), and a miss here lets a 
 def diff(desired: Ruleset, actual: Ruleset | None) -> tuple[Transaction, Transaction]:
     """The operations before and after the grants' own, in one batch; both empty if nothing differs.
 
-    The first part makes all that elements may point to; the second removes what is no longer
-    meant, which elements may have pointed to. Where a thing cannot be changed in place (a hook,
-    a set's type, something foreign in the table), the table is made anew, in the same batch.
+    The first part makes the maps that grants go to; the second removes what is no longer meant.
+    Where a thing cannot be changed in place (a hook, a set's type, something foreign in the table),
+    the table is made anew, in the same batch.
     """
     if actual is None:
         return _whole(desired), ()
@@ -135,9 +135,12 @@ def _elements(desired: NamedSet, actual: NamedSet | None) -> Iterable[Operation]
     if desired.key == CGROUPS:
         yield from _cgroups(desired.name, desired.elements, missing, extra)
         return
+    # A map's element cannot be added while its key has other data.
+    if extra and desired.data:
+        yield DeleteElements(desired.name, extra)
     if missing:
         yield AddElements(desired.name, missing)
-    if extra:
+    if extra and not desired.data:
         yield DeleteElements(desired.name, extra)
 
 

@@ -80,10 +80,22 @@ class FlagsMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
-    """Take the verdict that a map holds for the fields together."""
+class Tag:
+    """Write what a map holds for the fields together into the packet's priority, if it does."""
 
     key: tuple[Field, ...]
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
+class Untag:
+    """Set the packet's priority to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Take the verdict that a map holds for the packet's priority."""
+
     map: str
 
 
@@ -156,7 +168,9 @@ class Log:
 Statement = (
     Match
     | FlagsMatch
-    | Lookup
+    | Tag
+    | Untag
+    | Dispatch
     | Count
     | SetMark
     | Verdict
@@ -213,12 +227,25 @@ class CgroupElement:
     inode: int = 0
 
 
-Element = str | int | CgroupElement | IPv4Address | IPv6Address
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """An element of a map to verdicts: for this id, go to the chain and come back."""
+
+    entry_id: int
+    chain: str
+
+
+Element = str | int | CgroupElement | Jump | IPv4Address | IPv6Address
+
+IDS = "classid"
+"""The data of a map to ids of entries, in nft's word for 32 bits of a packet's priority."""
+VERDICTS = "verdict"
+"""The data of a map to verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A set, or with `verdicts` a map to verdicts.
+    """A set, or with `data` a map to ids or verdicts.
 
     `elements` is None where the elements are grants, which come and go beside the rules.
     """
@@ -226,12 +253,17 @@ class NamedSet:
     name: str
     key: tuple[str, ...]
     flags: frozenset[str] = frozenset()
-    verdicts: bool = False
+    data: str = ""
     counted: bool = False
     lifetime: int = 0
     """Seconds that what rules put into the set stays; then `size` bounds their number."""
     size: int = 0
     elements: frozenset[Element] | None = None
+
+    @property
+    def holds_grants(self) -> bool:
+        """Whether its elements are grants."""
+        return self.data == IDS
 
     @property
     def shape(self) -> NamedSet:

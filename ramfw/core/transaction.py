@@ -123,7 +123,7 @@ class DeleteElements:
 
 @dataclass(frozen=True, slots=True)
 class AddGrant:
-    """Add an element `key : jump entry_ID` that lives for `timeout` seconds (whole, > 0)."""
+    """Add an element `key : ID` that lives for `timeout` seconds (whole, > 0)."""
 
     key: GrantKey
     entry_id: int

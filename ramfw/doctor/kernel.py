@@ -14,8 +14,11 @@ from ramfw.core.compiler import KEY4, KEY6, Machine, NumberedEntry, compile_rule
 from ramfw.core.policy import Policy
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import (
+    IDS,
+    VERDICTS,
     Chain,
     Count,
+    Dispatch,
     Field,
     Hook,
     Masked,
@@ -26,6 +29,8 @@ from ramfw.core.ruleset import (
     SetMark,
     SetRef,
     SocketCgroup,
+    Tag,
+    Untag,
 )
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import (
@@ -249,17 +254,29 @@ def _probes() -> Iterator[Probe]:
         "container bridges cannot be told by their names",
         "nftables 1.0.2 or later: apt-get install nftables",
     )
-    for family, key in ((4, KEY4), (6, KEY6)):
+    # nft remembers sets of a dry run, so each has a name of its own.
+    for family, key, address in ((4, KEY4, Field.IP_DADDR), (6, KEY6, Field.IP6_DADDR)):
         timed, ranges = frozenset({"timeout"}), frozenset({"interval", "timeout"})
         yield Probe(
             f"sets of address, protocol and port with timeouts, IPv{family}",
             (
-                AddSet(NamedSet(_NAME, key, timed, verdicts=True)),
-                AddSet(NamedSet(f"{_NAME}_ranges", key, ranges, verdicts=True)),
+                AddSet(NamedSet(f"{_NAME}{family}", key, timed, data=IDS)),
+                AddSet(NamedSet(f"{_NAME}_ranges{family}", key, ranges, data=IDS)),
+                *_rule((Tag((address, Field.L4PROTO, Field.TH_DPORT), f"{_NAME}{family}"),)),
             ),
             "no address can be permitted for a time",
             "kernel 5.6 or later, and nftables 1.0.2 or later",
         )
+    yield Probe(
+        "verdicts by a packet's priority",
+        (
+            AddSet(NamedSet(f"{_NAME}_entries", ("classid",), data=VERDICTS)),
+            *_rule((Untag(),)),
+            AddRule(_NAME, (Dispatch(f"{_NAME}_entries"),)),
+        ),
+        "what a permitted address belongs to cannot be told",
+        "nftables 1.0.2 or later: apt-get install nftables",
+    )
     yield Probe(
         "counters",
         (AddCounter(_NAME), *_rule((Count(_NAME),))),

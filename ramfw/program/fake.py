@@ -1,8 +1,8 @@
 """A kernel for tests: interprets transactions as the real one does, and refuses when told to.
 
-It knows what the kernel refuses (a thing that is not there, one in use, an element with another
-verdict), that a refused transaction changes nothing, and that an expired element goes on using
-its chain for a while. What rules mean is tested in the real kernel only.
+It knows what the kernel refuses (a thing that is not there, one in use, an element with other
+data), and that a refused transaction changes nothing. What rules mean is tested in the real kernel
+only.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import TypeVar
 from ramfw.core.ruleset import (
     Chain,
     Count,
+    Dispatch,
     Element,
     InSet,
-    Lookup,
+    Jump,
     Match,
     NamedSet,
     Remember,
     Ruleset,
     SetRef,
     Statement,
+    Tag,
     Verdict,
 )
 from ramfw.core.tablestate import Counts, HeldGrant, TableState
@@ -53,9 +55,6 @@ from ramfw.errors import KernelError
 
 T = TypeVar("T")
 
-COLLECTED_AFTER = 2.0
-"""Seconds after which the kernel has certainly forgotten an expired element of a hash."""
-
 
 @dataclass(slots=True)
 class _Table:
@@ -79,7 +78,6 @@ class FakeKernel:
         """See `Kernel.run`."""
         if self.failures:
             raise self.failures.pop(0)
-        self._collect(frozenset())
         before = deepcopy(self._table)
         try:
             for operation in transaction:
@@ -88,8 +86,6 @@ class FakeKernel:
             self._table = before
             raise
         self.committed.append(transaction)
-        grants = (op for op in transaction if isinstance(op, AddGrant | DeleteGrant))
-        self._collect(frozenset(op.key.map for op in grants))
 
     def read(self, *, with_grants: bool) -> TableState | None:
         """See `Kernel.read`."""
@@ -154,8 +150,7 @@ class FakeKernel:
                 table.chains[name] = replace(_of(table.chains, name), rules=())
             case DeleteChain(name):
                 chain = _of(table.chains, name)
-                pointed = any(f"entry_{entry_id}" == name for entry_id, _ in table.grants.values())
-                if chain.rules or pointed:
+                if chain.rules or any(jump.chain == name for jump in _jumps(table)):
                     raise KernelError(errno.EBUSY, f"delete chain {name}")
                 self._refuse_if_used("chain", name)
                 del table.chains[name]
@@ -165,7 +160,7 @@ class FakeKernel:
                     self._check_references(statement)
                 table.chains[name] = replace(chain, rules=(*chain.rules, rule))
             case AddSet(named):
-                empty = None if named.verdicts else frozenset[Element]()
+                empty = None if named.holds_grants else frozenset[Element]()
                 table.sets.setdefault(named.name, replace(named, elements=empty))
             case DeleteSet(name):
                 _of(table.sets, name)
@@ -176,7 +171,7 @@ class FakeKernel:
                 table.sets[name] = replace(_of(table.sets, name), elements=frozenset())
             case AddElements(name, elements):
                 held = _of(table.sets, name).elements or frozenset()
-                table.sets[name] = replace(table.sets[name], elements=held | elements)
+                self._add_elements(table, name, held, elements)
             case DeleteElements(name, elements):
                 held = _of(table.sets, name).elements or frozenset()
                 if not elements <= held:
@@ -189,27 +184,26 @@ class FakeKernel:
                     raise KernelError(errno.ENOENT, f"delete element {key}")
                 del table.grants[key]
 
+    @staticmethod
+    def _add_elements(
+        table: _Table, name: str, held: frozenset[Element], added: frozenset[Element]
+    ) -> None:
+        data = {e.entry_id: e for e in held if isinstance(e, Jump)}
+        for element in added:
+            if isinstance(element, Jump):
+                _of(table.chains, element.chain)
+                if data.get(element.entry_id, element) != element:
+                    raise KernelError(errno.EEXIST, f"add element {name}")
+        table.sets[name] = replace(table.sets[name], elements=held | added)
+
     def _add_grant(self, table: _Table, key: GrantKey, entry_id: int, timeout: int) -> None:
         _of(table.sets, key.map)
-        _of(table.chains, f"entry_{entry_id}")
         held, end = table.grants.get(key, (entry_id, 0.0))
         if end > self._clock():
             if held != entry_id:
                 raise KernelError(errno.EEXIST, f"add element {key}")
             return
         table.grants[key] = (entry_id, self._clock() + timeout)
-
-    def _collect(self, changed: frozenset[str]) -> None:
-        """Forget expired elements: a hash does so by itself, an interval set when it changes."""
-        if self._table is None:
-            return
-        now, sets = self._clock(), self._table.sets
-        self._table.grants = {
-            key: (entry_id, end)
-            for key, (entry_id, end) in self._table.grants.items()
-            if (end if key.map in changed else end + COLLECTED_AFTER) > now
-            or ("interval" in sets[key.map].flags and key.map not in changed)
-        }
 
     def _refuse_if_used(self, kind: str, name: str) -> None:
         for chain in self._existing().chains.values():
@@ -229,11 +223,22 @@ class FakeKernel:
                 raise KernelError(errno.ENOENT, f"{kind} {name}")
 
 
+def _jumps(table: _Table) -> Iterator[Jump]:
+    for named in table.sets.values():
+        yield from (e for e in named.elements or () if isinstance(e, Jump))
+
+
 def _references(statement: Statement) -> Iterator[tuple[str, str]]:
     match statement:
         case Verdict(_, chain) if chain:
             yield "chain", chain
-        case Lookup(_, name) | Match(_, SetRef(name)) | InSet(_, name) | Remember(_, name):
+        case (
+            Tag(_, name)
+            | Dispatch(name)
+            | Match(_, SetRef(name))
+            | InSet(_, name)
+            | Remember(_, name)
+        ):
             yield "set", name
         case Count(name):
             yield "counter", name

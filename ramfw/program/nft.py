@@ -19,7 +19,7 @@ from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
 from ramfw.wire.nft_reader import read as read_listing
-from ramfw.wire.nft_writer import OWN, write
+from ramfw.wire.nft_writer import OWN, kind, write
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
@@ -105,8 +105,11 @@ class Nft:
         if listing is None:
             return None
         # One command a set: of several in one batch, nft 1.0.6 finds only the last.
-        closed = [named.name for named in read_listing(listing).sets if named.elements is not None]
-        sets = [self._command(self._text, f"list set {OWN} {name}", "nft list") for name in closed]
+        closed = [named for named in read_listing(listing).sets if named.elements is not None]
+        sets = [
+            self._command(self._text, f"list {kind(named)} {OWN} {named.name}", "nft list")
+            for named in closed
+        ]
         ruleset = read_listing(listing + "".join(sets))
         if not with_grants:
             return TableState(ruleset)
@@ -132,7 +135,7 @@ class Nft:
 
     def _grants(self, ruleset: Ruleset) -> Iterator[tuple[str, GrantKey | None, HeldGrant]]:
         for named in ruleset.sets:
-            if named.verdicts:
+            if named.holds_grants:
                 reply = self._list_json(f"list map {OWN} {named.name}")
                 for body in _bodies(reply, "map"):
                     for key, held in _elements(named.name, body):
@@ -182,15 +185,22 @@ def _live_counts(objects: list[Mapping[str, Any]]) -> Iterator[tuple[int, Count]
 
 def _elements(name: str, body: Mapping[str, Any]) -> Iterator[tuple[GrantKey | None, HeldGrant]]:
     """A map's elements; no key where ramfw cannot have written it (a range of ports)."""
-    for key, verdict in body.get("elem", ()):
+    for key, data in body.get("elem", ()):
         element = key.get("elem", {}) if isinstance(key, dict) else {}
-        target = verdict.get("jump", {}).get("target", "") if isinstance(verdict, dict) else ""
-        number = target.removeprefix("entry_")
-        is_ours = "expires" in element and number.isdigit()
+        entry_id = _id(data) if "expires" in element else FOREIGN
         yield (
             _key(name, element.get("val", key)),
-            HeldGrant(int(number) if is_ours else FOREIGN, float(element.get("expires", 86400))),
+            HeldGrant(entry_id, float(element.get("expires", 86400))),
         )
+
+
+def _id(data: object) -> int:
+    """An id as nft spells a packet's priority; FOREIGN for all that no grant has."""
+    major, colon, minor = str(data).partition(":")
+    try:
+        return int(major, 16) << 16 | int(minor, 16) if colon else FOREIGN
+    except ValueError:
+        return FOREIGN
 
 
 def _key(name: str, value: object) -> GrantKey | None:

@@ -44,12 +44,12 @@ _ELEMENT = 1 | NLA_F_NESTED
 _KEY, _DATA, _TIMEOUT, _KEY_END = 1, 2, 4, 10
 _VERDICT = 2
 _CODE, _CHAIN = 1, 2
-_JUMP = -3
 
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 # A field of a concatenation fills whole registers of four bytes.
 _SERVICE = struct.Struct("!B3xH2x")
 _MILLISECONDS = struct.Struct("!Q")
+_PRIORITY = struct.Struct("=I")
 _CODE_VALUE = struct.Struct("!i")
 _TIMEOUT_HEADER = ATTRIBUTE.pack(ATTRIBUTE.size + _MILLISECONDS.size, _TIMEOUT)
 
@@ -134,7 +134,7 @@ def _runs(grants: Iterable[Grant]) -> list[_Run]:
         latest[barrier] = candidates[index]
         if isinstance(grant, AddGrant):
             packed += _TIMEOUT_HEADER + _MILLISECONDS.pack(grant.timeout * 1000)
-            packed += _jump(grant.entry_id)
+            packed += _id(grant.entry_id)
         element = ATTRIBUTE.pack(ATTRIBUTE.size + len(packed), _ELEMENT) + packed
         runs[candidates[index]].elements.append(element)
     return runs
@@ -183,8 +183,9 @@ def _service(protocol: str, port: int) -> bytes:
 
 
 @cache
-def _jump(entry_id: int) -> bytes:
-    return verdict_data(_DATA, _JUMP, f"entry_{entry_id}")
+def _id(entry_id: int) -> bytes:
+    # A packet's priority is a number of this machine's own byte order.
+    return nested(_DATA, attribute(VALUE, _PRIORITY.pack(entry_id)))
 
 
 @cache

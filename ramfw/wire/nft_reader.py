@@ -22,14 +22,15 @@ from ramfw.core.ruleset import (
     CgroupElement,
     Chain,
     Count,
+    Dispatch,
     Element,
     Expression,
     Field,
     FlagsMatch,
     Hook,
     InSet,
+    Jump,
     Log,
-    Lookup,
     Masked,
     Match,
     NamedSet,
@@ -42,6 +43,8 @@ from ramfw.core.ruleset import (
     SetRef,
     SocketCgroup,
     Statement,
+    Tag,
+    Untag,
     Verdict,
 )
 from ramfw.core.watch_rules import QUEUE_NUMBER
@@ -51,7 +54,7 @@ PORTS = frozenset(name for name in Field if name.value.endswith("port"))
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
-    r"type (?P<key>\w+(?: \. \w+)*)(?P<map> : verdict)?(?: size (?P<size>\d+))?"
+    r"type (?P<key>\w+(?: \. \w+)*)(?: : (?P<data>classid|verdict))?(?: size (?P<size>\d+))?"
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
@@ -85,7 +88,7 @@ def read(listing: str) -> Ruleset:
     """The ruleset that a listing tells, in the terms of `Ruleset.as_read`.
 
     A set that is listed twice (in the terse table and by itself) has the elements of the second
-    listing; one listed only in the terse table has elements None if it is a map to verdicts.
+    listing; one listed only in the terse table has elements None if it is a map of grants.
     Raises ListingError where the listing's frame is not understood.
     """
     draft = _Draft()
@@ -152,19 +155,19 @@ def _read_block(block: _Block, draft: _Draft) -> None:
 
 def _read_set(block: _Block, draft: _Draft) -> None:
     form = SET.fullmatch(" ".join(block.lines))
-    if form is None or (block.kind == "map") != bool(form["map"]):
+    if form is None or (block.kind == "map") != bool(form["data"]):
         draft.foreign.add(f"{block.kind} {block.name}")
         return
     named = NamedSet(
         block.name,
         tuple(form["key"].split(" . ")),
         frozenset(re.split(r", ?", form["flags"])) if form["flags"] else frozenset(),
-        verdicts=form["map"] is not None,
+        data=form["data"] or "",
         counted=form["counter"] is not None,
         lifetime=_seconds(form["lifetime"] or ""),
         size=int(form["size"] or 0),
     )
-    if not named.verdicts and not named.lifetime:
+    if not named.holds_grants and not named.lifetime:
         try:
             elements = frozenset(_elements(form["elements"] or "", named.key[0]))
         except ValueError:
@@ -184,6 +187,9 @@ def _seconds(text: str) -> int:
 def _elements(listed: str, kind: str) -> Iterator[Element]:
     for part in ELEMENT.findall(listed):
         value = part.strip().removesuffix(" counter")
+        if kind == "classid":
+            yield _jump(value)
+            continue
         if kind in ("mark", "inet_service"):
             yield int(value, 0)
             continue
@@ -195,6 +201,13 @@ def _elements(listed: str, kind: str) -> Iterator[Element]:
             raise ValueError(f"an element with more than a name: {value}")
         path = name[1] or name[2]
         yield CgroupElement(path) if kind == "cgroupsv2" else path
+
+
+def _jump(listed: str) -> Jump:
+    form = re.fullmatch(r"(?:([0-9a-f]+):)?([0-9a-f]+) : jump (\w+)", listed)
+    if form is None or form[1] is None:
+        raise ValueError(f"not an id and a jump: {listed}")
+    return Jump(int(form[1], 16) << 16 | int(form[2], 16), form[3])
 
 
 # -- chains ------------------------------------------------------------------------------------
@@ -261,6 +274,8 @@ def _statement(  # noqa: C901, PLR0911 - a case each
             return _set_mark(int(kept, 0), int(value, 0)), rest
         case ["tcp", "flags", *rest]:
             return _flags(rest)
+        case ["meta", "priority", *rest]:
+            return _priority(rest)
         case _:
             return _match(tokens)
 
@@ -279,6 +294,20 @@ def _shown(tokens: list[str]) -> tuple[Statement, list[str]]:
             return Queue(QUEUE_NUMBER, is_native=False), rest
         case _:
             raise _NotOursError
+
+
+def _priority(tokens: list[str]) -> tuple[Statement, list[str]]:
+    """What is done with the packet's priority, where an id stands for a while."""
+    match tokens:
+        case ["set", "none", *rest]:
+            return Untag(), rest
+        case ["vmap", name, *rest] if name.startswith("@"):
+            return Dispatch(name[1:]), rest
+        case ["set", *rest]:
+            key, rest = _fields(rest)
+            if rest[0] == "map" and rest[1].startswith("@"):
+                return Tag(key, rest[1][1:]), rest[2:]
+    raise _NotOursError
 
 
 def _set_mark(kept: int, value: int) -> SetMark:
@@ -309,10 +338,8 @@ def _words(text: str) -> frozenset[str]:
 
 def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
     left, rest = _expression(tokens)
-    if rest[0] == "." or rest[0] == "vmap":
+    if rest[0] == ".":
         key, rest = _fields(tokens)
-        if rest[0] == "vmap" and rest[1].startswith("@"):
-            return Lookup(key, rest[1][1:]), rest[2:]
         negated = rest[0] == "!="
         name = rest[1] if negated else rest[0]
         if not name.startswith("@"):

@@ -14,12 +14,13 @@ from ramfw.core.ruleset import (
     CgroupElement,
     Chain,
     Count,
+    Dispatch,
     Element,
     Expression,
     FlagsMatch,
     InSet,
+    Jump,
     Log,
-    Lookup,
     Masked,
     Match,
     NamedSet,
@@ -31,6 +32,8 @@ from ramfw.core.ruleset import (
     SetRef,
     SocketCgroup,
     Statement,
+    Tag,
+    Untag,
     Verdict,
 )
 from ramfw.core.transaction import (
@@ -87,7 +90,7 @@ def _line(operation: Operation) -> str:  # noqa: C901, PLR0911, PLR0912 - a case
         case AddRule(chain, rule):
             return f"add rule {OWN} {chain} {write_rule(rule)}"
         case AddSet(named):
-            return f"add {_set_kind(named)} {OWN} {named.name} {{ {_set_body(named)} }}"
+            return f"add {kind(named)} {OWN} {named.name} {{ {_set_body(named)} }}"
         case DeleteSet(name):
             return f"delete set {OWN} {name}"
         case FlushSet(name):
@@ -97,7 +100,7 @@ def _line(operation: Operation) -> str:  # noqa: C901, PLR0911, PLR0912 - a case
         case DeleteElements(name, elements):
             return f"delete element {OWN} {name} {{ {_element_list(elements)} }}"
         case AddGrant(key, entry_id, timeout):
-            element = f"{_grant(key)} timeout {timeout}s : jump entry_{entry_id}"
+            element = f"{_grant(key)} timeout {timeout}s : {_classid(entry_id)}"
             return f"add element {OWN} {key.map} {{ {element} }}"
         case DeleteGrant(key):
             return f"delete element {OWN} {key.map} {{ {_grant(key)} }}"
@@ -113,12 +116,13 @@ def _chain_body(chain: Chain) -> str:
     return f" {{ {' '.join(parts)} }}" if parts else ""
 
 
-def _set_kind(named: NamedSet) -> str:
-    return "map" if named.verdicts else "set"
+def kind(named: NamedSet) -> str:
+    """What nft calls it."""
+    return "map" if named.data else "set"
 
 
 def _set_body(named: NamedSet) -> str:
-    parts = [f"type {' . '.join(named.key)}{' : verdict' if named.verdicts else ''};"]
+    parts = [f"type {' . '.join(named.key)}{f' : {named.data}' if named.data else ''};"]
     if named.size:
         parts.append(f"size {named.size};")
     if named.flags:
@@ -137,7 +141,14 @@ def _element_list(elements: frozenset[Element]) -> str:
 def _element(element: Element) -> str:
     if isinstance(element, int | IPv4Address | IPv6Address):
         return str(element)
+    if isinstance(element, Jump):
+        return f"{_classid(element.entry_id)} : jump {element.chain}"
     return _quoted(element.path if isinstance(element, CgroupElement) else element)
+
+
+def _classid(entry_id: int) -> str:
+    """An id as nft spells a packet's priority: two halves in hexadecimal."""
+    return f"{entry_id >> 16:x}:{entry_id & 0xFFFF:x}"
 
 
 def _grant(key: GrantKey) -> str:
@@ -153,7 +164,7 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911 - a case each
+def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a case each
     match statement:
         case Match(left, right, negated):
             return f"{_expression(left)} {'!= ' if negated else ''}{_right(right)}"
@@ -161,8 +172,12 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911 - a case eac
             bits = " | ".join(flag for flag in FLAG_ORDER if flag in mask)
             wanted = " | ".join(flag for flag in FLAG_ORDER if flag in value)
             return f"tcp flags & ({bits}) {'!=' if negated else '=='} {wanted}"
-        case Lookup(key, name):
-            return f"{' . '.join(key)} vmap @{name}"
+        case Tag(key, name):
+            return f"meta priority set {' . '.join(key)} map @{name}"
+        case Untag():
+            return "meta priority set none"
+        case Dispatch(name):
+            return f"meta priority vmap @{name}"
         case Count(counter):
             return f"counter name {_quoted(counter)}"
         case SetMark(kept, value):

@@ -48,7 +48,7 @@ class Case:
         text = (self.directory / "policy.toml").read_text()
         policy, _ = parse(text, "policy.toml", shipped())
         numbering = Numbering()
-        numbering.assign(policy.entries, frozenset(), now=0.0)
+        numbering.assign(policy.entries, frozenset())
         return compile_ruleset(policy, machine, numbering.numbered.values())
 
     @property

@@ -41,13 +41,13 @@ MARK = 0x20
 
 TABLE = """
 table inet ramfw {
-    map permitted4 { type ipv4_addr . inet_proto . inet_service : verdict; flags timeout; }
-    map permitted6 { type ipv6_addr . inet_proto . inet_service : verdict; flags timeout; }
+    map permitted4 { type ipv4_addr . inet_proto . inet_service : classid; flags timeout; }
+    map permitted6 { type ipv6_addr . inet_proto . inet_service : classid; flags timeout; }
     map permitted_ranges4 {
-        type ipv4_addr . inet_proto . inet_service : verdict; flags interval, timeout;
+        type ipv4_addr . inet_proto . inet_service : classid; flags interval, timeout;
     }
     map permitted_ranges6 {
-        type ipv6_addr . inet_proto . inet_service : verdict; flags interval, timeout;
+        type ipv6_addr . inet_proto . inet_service : classid; flags interval, timeout;
     }
     set resolvers4 { type ipv4_addr; elements = { 127.0.0.1 } }
     set resolvers6 { type ipv6_addr; elements = { ::1 } }
@@ -204,7 +204,7 @@ class Story:
         """Packed elements are listed as those that were written as text."""
         nft(
             "".join(
-                f"add element inet ramfw {k.map} {{ {element(k)} timeout 300s : jump entry_16 }}\n"
+                f"add element inet ramfw {k.map} {{ {element(k)} timeout 300s : 0:10 }}\n"
                 for k in KEYS
             )
         )
@@ -219,7 +219,7 @@ class Story:
         again = ((AddGrant(k, 16, 9), DeleteGrant(k), AddGrant(k, 32, 7200)) for k in KEYS)
         failed = self.batches.commit(grants(*(operation for three in again for operation in three)))
         self.expect("extended", failed, {})
-        longer = written.replace("timeout 5m", "timeout 2h").replace("entry_16", "entry_32")
+        longer = written.replace("timeout 5m", "timeout 2h").replace(": 0:10", ": 0:20")
         self.expect("listed", listed(), longer)
 
         absent = DeleteGrant(key("permitted4", "192.0.2.99"))

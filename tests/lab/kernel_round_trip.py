@@ -76,7 +76,7 @@ class RoundTrip:
 def grant_keys(ruleset: Ruleset) -> Iterator[GrantKey]:
     """A key for each map of grants."""
     for named in ruleset.sets:
-        if named.verdicts:
+        if named.holds_grants:
             exact, wide = ADDRESSES[named.name[-1]]
             network = ip_network(wide if "ranges" in named.name else exact)
             yield GrantKey(named.name, network, "tcp", 443)

@@ -6,7 +6,7 @@ import pytest
 
 from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset, entry_comment
 from ramfw.core.policy import ScopeName
-from ramfw.core.ruleset import Chain, Ruleset, Verdict
+from ramfw.core.ruleset import Chain, Jump, Ruleset, Verdict
 from ramfw.wire.nft_reader import read
 from ramfw.wire.nft_writer import write_rule
 from tests.golden.cases import CASES, Case, with_engine
@@ -84,12 +84,10 @@ def test_an_empty_policy_opens_no_id_but_the_resolvers() -> None:
     assert live.elements == frozenset({4})
 
 
-def test_a_retired_entry_permits_nothing() -> None:
-    gone = NumberedEntry(20, "ghcr.io", "0123456789abcdef")
-    ruleset = compile_ruleset(policy(), Machine(), (), retired=(gone,))
-    live = next(named for named in ruleset.sets if named.name == "live")
-    assert _chain(ruleset, "entry_20").rules == ()
-    assert 20 not in (live.elements or ())
+def test_each_live_entry_has_its_chain_and_no_other_id_leads_anywhere() -> None:
+    ruleset = compile_ruleset(policy(), Machine(), (NumberedEntry(16, "x", "d"),))
+    entries = next(named for named in ruleset.sets if named.name == "entries")
+    assert entries.elements == frozenset({Jump(4, "entry_4"), Jump(16, "entry_16")})
 
 
 def test_the_mark_keeps_other_people_s_bits() -> None:

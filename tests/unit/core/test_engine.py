@@ -18,7 +18,6 @@ from ramfw.core.events import (
     TableRead,
 )
 from ramfw.core.leases import GRACE, LONGEST_STALE
-from ramfw.core.numbering import RETIREMENT
 from ramfw.core.ruleset import ACCEPT, CgroupElement
 from ramfw.errors import KernelError
 from tests.unit.core.driver import SERVER, Driver
@@ -166,7 +165,6 @@ def test_a_revoked_entry_is_dead_in_one_transaction_and_its_id_is_not_used_again
     assert driver.open(A) is None
     assert driver.open(B) == 17
     assert 16 not in driver.live()
-    driver.sleep(RETIREMENT + 1)
     driver.reload(policy("", GHCR, "new.example"), held={16})
     driver.answers("new.example", A)
     assert driver.open(A) == 18
@@ -175,7 +173,6 @@ def test_a_revoked_entry_is_dead_in_one_transaction_and_its_id_is_not_used_again
 def test_an_id_that_conntrack_let_go_of_is_given_again() -> None:
     driver = started(HUB, GHCR)
     driver.reload(policy("", GHCR))
-    driver.sleep(RETIREMENT + 1)
     driver.reload(policy("", GHCR, "new.example"))
     driver.answers("new.example", A)
     assert driver.open(A) == 16

@@ -25,7 +25,7 @@ def permissions(body: str = "", *hosts: str, servers: tuple[str, ...] = ()) -> P
 
 def of(meant: Policy, *servers: str) -> Permissions:
     numbering = Numbering()
-    numbering.assign(meant.entries, frozenset(), NOW)
+    numbering.assign(meant.entries, frozenset())
     return Permissions(meant, numbering.entries, [ip_address(server) for server in servers])
 
 

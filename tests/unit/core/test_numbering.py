@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.marks import FIRST_ENTRY_ID
-from ramfw.core.numbering import RETIREMENT, Numbering
+from ramfw.core.numbering import Numbering
 from ramfw.core.policy import Entry, EntryKind, Policy, ScopeName, Target
 from ramfw.core.ruleset import Chain, Ruleset
 from tests.unit.core.policies import policy
@@ -24,7 +24,7 @@ def entries(*hosts: str) -> tuple[Entry, ...]:
 
 def assigned(*hosts: str) -> Numbering:
     numbering = Numbering()
-    numbering.assign(entries(*hosts), NOBODY, now=0)
+    numbering.assign(entries(*hosts), NOBODY)
     return numbering
 
 
@@ -34,9 +34,7 @@ def ids(numbering: Numbering) -> dict[str, int]:
 
 def left_by(numbering: Numbering, meant: Policy) -> Ruleset:
     """The table that a daemon with these ids leaves behind, as it is read."""
-    retired = [entry for entry, _ in numbering.retired.values()]
-    numbered = numbering.numbered.values()
-    return compile_ruleset(meant, Machine(), numbered, retired).as_read()
+    return compile_ruleset(meant, Machine(), numbering.numbered.values()).as_read()
 
 
 def test_ids_begin_after_the_reserved_ones_in_the_policy_s_order() -> None:
@@ -45,32 +43,25 @@ def test_ids_begin_after_the_reserved_ones_in_the_policy_s_order() -> None:
 
 def test_ids_stay_with_their_entries_whatever_their_order() -> None:
     numbering = assigned(HUB, GHCR)
-    numbering.assign(entries(NEXUS, GHCR, HUB), NOBODY, now=1)
+    numbering.assign(entries(NEXUS, GHCR, HUB), NOBODY)
     assert list(numbering.entries) == list(numbering.numbered) == [18, 17, 16]
     assert ids(numbering) == {NEXUS: 18, GHCR: 17, HUB: 16}
-    assert numbering.retired == {}
 
 
-def test_a_removed_entry_retires_and_its_id_rests_for_a_while() -> None:
+def test_a_removed_entry_s_id_is_not_given_in_the_same_reload_nor_while_a_flow_carries_it() -> None:
     numbering = assigned(HUB, GHCR)
-    numbering.assign(entries(GHCR), NOBODY, now=100)
-    assert numbering.next_release() == 100 + RETIREMENT
-    assert not numbering.release(100 + RETIREMENT - 0.1)
-    numbering.assign(entries(GHCR, NEXUS), NOBODY, now=100 + RETIREMENT - 0.1)
-    assert ids(numbering)[NEXUS] == 18
-    assert numbering.release(100 + RETIREMENT)
-    assert numbering.next_release() is None
-    numbering.assign(entries(GHCR, HUB), frozenset({16}), now=200)
-    assert ids(numbering)[HUB] == 19, "a flow still carries the id, and 18 retires now"
-    numbering.release(1000)
-    numbering.assign(entries(GHCR, HUB, NEXUS), NOBODY, now=1000)
+    numbering.assign(entries(GHCR, NEXUS), NOBODY)
+    assert ids(numbering)[NEXUS] == 18, "packets may still be given 16 while this is committed"
+    numbering.assign(entries(GHCR, HUB), frozenset({16}))
+    assert ids(numbering)[HUB] == 19, "a flow still carries 16, and 18 was another's until now"
+    numbering.assign(entries(GHCR, HUB, NEXUS), NOBODY)
     assert ids(numbering)[NEXUS] == 16
 
 
 def test_an_entry_that_comes_back_is_a_new_one() -> None:
     numbering = assigned(HUB)
-    numbering.assign((), NOBODY, now=1)
-    numbering.assign(entries(HUB), NOBODY, now=2)
+    numbering.assign((), NOBODY)
+    numbering.assign(entries(HUB), frozenset({16}))
     assert ids(numbering) == {HUB: 17}
 
 
@@ -80,28 +71,27 @@ def with_ports(*ports: int) -> Entry:
 
 def test_an_entry_that_permits_more_keeps_its_id_and_one_that_permits_less_does_not() -> None:
     numbering = Numbering()
-    numbering.assign([with_ports(443)], NOBODY, now=0)
-    numbering.assign([with_ports(443, 8443)], NOBODY, now=1)
+    numbering.assign([with_ports(443)], NOBODY)
+    numbering.assign([with_ports(443, 8443)], NOBODY)
     assert ids(numbering) == {HUB: 16}
-    numbering.assign([with_ports(8443)], NOBODY, now=2)
+    numbering.assign([with_ports(8443)], NOBODY)
     assert ids(numbering) == {HUB: 17}
-    assert set(numbering.retired) == {16}
 
 
 def test_an_entry_for_fewer_scopes_is_another_one() -> None:
     numbering = Numbering()
-    numbering.assign([with_ports(443)], NOBODY, now=0)
+    numbering.assign([with_ports(443)], NOBODY)
     fewer = replace(with_ports(443), scopes=frozenset({ScopeName.HOST}))
-    numbering.assign([fewer], NOBODY, now=1)
+    numbering.assign([fewer], NOBODY)
     assert ids(numbering) == {HUB: 17}
 
 
 def test_two_entries_that_permit_the_same_both_keep_their_ids() -> None:
     twice = (with_ports(443), replace(with_ports(443), kind=EntryKind.REGISTRY, label="hub"))
     numbering = Numbering()
-    numbering.assign(twice, NOBODY, now=0)
+    numbering.assign(twice, NOBODY)
     before = ids(numbering)
-    numbering.assign(twice, NOBODY, now=1)
+    numbering.assign(twice, NOBODY)
     assert ids(numbering) == before == {HUB: 16, "hub": 17}
 
 
@@ -109,44 +99,32 @@ def test_a_daemon_that_starts_again_takes_over_the_ids_of_the_table() -> None:
     meant = policy("", HUB, GHCR)
     table = left_by(assigned(HUB, GHCR), meant)
     again = Numbering()
-    again.adopt(table, now=0)
-    again.assign(entries(GHCR, NEXUS, HUB), NOBODY, now=0)
+    again.adopt(table)
+    again.assign(entries(GHCR, NEXUS, HUB), NOBODY)
     assert ids(again) == {GHCR: 17, NEXUS: 18, HUB: 16}
     assert left_by(again, policy("", GHCR, NEXUS, HUB)).chains[:3] == table.chains[:3]
 
 
-def test_what_the_new_policy_leaves_out_of_an_adopted_table_retires() -> None:
+def test_what_the_new_policy_leaves_out_of_an_adopted_table_keeps_its_id_from_others() -> None:
     again = Numbering()
-    again.adopt(left_by(assigned(HUB, GHCR), policy("", HUB, GHCR)), now=0)
-    again.assign(entries(GHCR, NEXUS), NOBODY, now=5)
+    again.adopt(left_by(assigned(HUB, GHCR), policy("", HUB, GHCR)))
+    again.assign(entries(GHCR, NEXUS), NOBODY)
     assert ids(again) == {GHCR: 17, NEXUS: 18}
-    assert again.next_release() == 5 + RETIREMENT
-
-
-def test_an_entry_that_was_retired_before_the_restart_is_not_brought_back_to_life() -> None:
-    before = assigned(HUB, GHCR)
-    before.assign(entries(GHCR), NOBODY, now=1)
-    again = Numbering()
-    again.adopt(left_by(before, policy("", GHCR)), now=50)
-    again.assign(entries(GHCR, HUB), NOBODY, now=50)
-    assert ids(again) == {GHCR: 17, HUB: 18}
-    assert again.next_release() == 50 + RETIREMENT
 
 
 def test_chains_that_are_no_entry_s_are_left_alone() -> None:
     names = ("entry_4", "entry_x", "entry_", "judge_output", "entry")
     chains = tuple(Chain(name, (), comment="0123456789abcdef x") for name in names)
     numbering = Numbering()
-    numbering.adopt(Ruleset(chains, (), frozenset()), now=0)
-    numbering.assign(entries(HUB), NOBODY, now=0)
-    assert (ids(numbering), numbering.retired) == ({HUB: 16}, {})
+    numbering.adopt(Ruleset(chains, (), frozenset()))
+    numbering.assign(entries(HUB), NOBODY)
+    assert ids(numbering) == {HUB: 16}
 
 
 RELOADS = st.lists(
     st.tuples(
         st.lists(st.sampled_from([f"h{i}.example" for i in range(6)]), unique=True),
         st.frozensets(st.integers(16, 22), max_size=4),
-        st.floats(0, 40),
         st.booleans(),
     ),
     max_size=12,
@@ -154,29 +132,24 @@ RELOADS = st.lists(
 
 
 @given(RELOADS)
-def test_an_id_is_never_another_entry_s_while_it_is_held_or_retired(
-    reloads: list[tuple[list[str], frozenset[int], float, bool]],
+def test_an_id_is_never_another_entry_s_while_it_is_held_or_in_force(
+    reloads: list[tuple[list[str], frozenset[int], bool]],
 ) -> None:
-    numbering, now, hosts = Numbering(), 0.0, list[str]()
-    last: dict[int, tuple[str, float]] = {}
-    for wanted, held, seconds, restarts in reloads:
-        now += seconds
-        numbering.release(now)
+    numbering, hosts = Numbering(), list[str]()
+    for wanted, held, restarts in reloads:
         if restarts:
             table = left_by(numbering, policy("", *hosts))
             numbering = Numbering()
-            numbering.adopt(table, now)
+            numbering.adopt(table)
         before, hosts = ids(numbering), wanted
-        numbering.assign(entries(*wanted), held, now)
+        numbering.assign(entries(*wanted), held)
         after = ids(numbering)
         assert list(after) == wanted
         assert len(set(after.values())) == len(wanted)
+        owners = {entry_id: host for host, entry_id in before.items()}
         for host, entry_id in after.items():
             if host in before:
                 assert entry_id == before[host]
-            owner, until = last.get(entry_id, (host, now))
-            if owner != host:
+            elif not restarts:
+                assert entry_id not in owners
                 assert entry_id not in held
-                assert until + RETIREMENT <= now
-        last |= {entry_id: (host, now) for host, entry_id in after.items()}
-        assert not set(after.values()) & set(numbering.retired)

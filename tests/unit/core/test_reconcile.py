@@ -62,11 +62,13 @@ def read(kernel: FakeKernel) -> Ruleset:
 
 def held(kernel: FakeKernel, ruleset: Ruleset) -> dict[str, frozenset[Element]]:
     """The elements as they were given, cgroups by their numbers."""
-    return {named.name: kernel.elements(named.name) for named in ruleset.sets if not named.verdicts}
+    return {
+        named.name: kernel.elements(named.name) for named in ruleset.sets if not named.holds_grants
+    }
 
 
 def elements(ruleset: Ruleset) -> dict[str, frozenset[Element]]:
-    return {n.name: n.elements or frozenset() for n in ruleset.sets if not n.verdicts}
+    return {n.name: n.elements or frozenset() for n in ruleset.sets if not n.holds_grants}
 
 
 @st.composite
@@ -94,8 +96,7 @@ def rulesets(draw: st.DrawFn) -> Ruleset:
         NumberedEntry(entry_id, entry.label, entry.digest)
         for entry_id, entry in zip(ids, meant.entries, strict=False)
     ]
-    retired = [NumberedEntry(ids[-1], "gone.example", "0123456789abcdef")]
-    return compile_ruleset(meant, machine, entries, retired if draw(st.booleans()) else ())
+    return compile_ruleset(meant, machine, entries)
 
 
 @given(rulesets(), rulesets())

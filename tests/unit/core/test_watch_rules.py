@@ -62,7 +62,7 @@ Address = IPv4Address | IPv6Address
 def ruleset(form: WatchForm, *, host: str = "off", more: str = "") -> Ruleset:
     parsed = policy(f'{PLAIN}"{host}"\n{more}')
     numbering = Numbering()
-    numbering.assign(parsed.entries, frozenset(), now=0.0)
+    numbering.assign(parsed.entries, frozenset())
     cgroups = {
         ScopeName.ENGINES: frozenset({CgroupElement(DOCKER, 2, 1)}),
         ScopeName.CONTAINERS: frozenset({CgroupElement(HOST_BOX, 2, 2)}),

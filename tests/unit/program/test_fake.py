@@ -10,14 +10,18 @@ import pytest
 
 from ramfw.core.ruleset import (
     ACCEPT,
+    IDS,
+    VERDICTS,
     Chain,
     Count,
+    Dispatch,
     Field,
-    Lookup,
+    Jump,
     Match,
     NamedSet,
     Rule,
     SetRef,
+    Tag,
     jump,
 )
 from ramfw.core.tablestate import Counts, HeldGrant
@@ -41,11 +45,10 @@ from ramfw.core.transaction import (
     Operation,
 )
 from ramfw.errors import KernelError
-from ramfw.program.fake import COLLECTED_AFTER, FakeKernel
+from ramfw.program.fake import FakeKernel
 
-MAP = NamedSet(
-    "m", ("ipv4_addr", "inet_proto", "inet_service"), frozenset({"timeout"}), verdicts=True
-)
+MAP = NamedSet("m", ("ipv4_addr", "inet_proto", "inet_service"), frozenset({"timeout"}), data=IDS)
+ENTRIES = NamedSet("entries", ("classid",), data=VERDICTS)
 RANGES = replace(MAP, name="r", flags=frozenset({"interval", "timeout"}))
 KEY = GrantKey("m", ip_network("192.0.2.10"), "tcp", 443)
 RANGE = GrantKey("r", ip_network("10.0.0.0/24"), "tcp", 443)
@@ -67,6 +70,7 @@ def made(*more: Operation) -> tuple[FakeKernel, Clock]:
             AddCounter("seen"),
             AddSet(MAP),
             AddSet(RANGES),
+            AddSet(ENTRIES),
             AddSet(NamedSet("s", ("mark",))),
             AddChain(Chain("entry_16", ())),
             AddChain(Chain("entry_17", ())),
@@ -92,7 +96,8 @@ def refused(kernel: FakeKernel, *transaction: Operation) -> int:
         AddRule("nobody", (ACCEPT,)),
         AddRule("judge", (jump("nobody"),)),
         AddRule("judge", (Match(Field.CT_MARK, SetRef("nobody")),)),
-        AddRule("judge", (Lookup((Field.IP_DADDR,), "nobody"),)),
+        AddRule("judge", (Tag((Field.IP_DADDR,), "nobody"),)),
+        AddRule("judge", (Dispatch("nobody"),)),
         AddRule("judge", (Count("nobody"),)),
         FlushChain("nobody"),
         DeleteChain("nobody"),
@@ -101,7 +106,7 @@ def refused(kernel: FakeKernel, *transaction: Operation) -> int:
         DeleteCounter("nobody"),
         AddElements("nobody", frozenset({1})),
         DeleteElements("s", frozenset({1})),
-        AddGrant(KEY, 99, 10),
+        AddElements("entries", frozenset({Jump(99, "entry_99")})),
         AddGrant(replace(KEY, map="nobody"), 16, 10),
         DeleteGrant(KEY),
     ],
@@ -126,7 +131,8 @@ def test_without_a_table_only_a_table_can_be_made(operation: Operation) -> None:
 USES: tuple[tuple[Rule, Operation], ...] = (
     ((jump("entry_16"),), DeleteChain("entry_16")),
     ((Match(Field.CT_MARK, SetRef("s")),), DeleteSet("s")),
-    ((Lookup((Field.IP_DADDR,), "m"),), DeleteSet("m")),
+    ((Tag((Field.IP_DADDR,), "m"),), DeleteSet("m")),
+    ((Dispatch("entries"),), DeleteSet("entries")),
     ((Count("seen"),), DeleteCounter("seen")),
     ((ACCEPT,), DeleteChain("judge")),
 )
@@ -181,23 +187,14 @@ def test_adding_a_grant_again_changes_no_timeout_and_no_verdict() -> None:
     assert kernel.grants()[KEY] == HeldGrant(17, 100)
 
 
-def test_a_grant_keeps_its_chain_busy_until_it_is_collected() -> None:
-    kernel, clock = made(AddGrant(KEY, 16, 10))
-    clock.now += 10 + COLLECTED_AFTER - 0.1
+def test_an_element_with_a_jump_keeps_its_chain_busy() -> None:
+    to_16, to_17 = Jump(16, "entry_16"), Jump(16, "entry_17")
+    kernel, _ = made(AddElements("entries", frozenset({to_16})))
     assert refused(kernel, DeleteChain("entry_16")) == errno.EBUSY
-    clock.now += 0.2
-    kernel.run((DeleteChain("entry_16"),))
-
-
-def test_an_interval_map_forgets_what_expired_only_when_it_changes() -> None:
-    kernel, clock = made(AddGrant(RANGE, 16, 10))
-    clock.now += 1000
-    assert kernel.grants() == {}
-    assert refused(kernel, DeleteChain("entry_16")) == errno.EBUSY
-    other = replace(RANGE, port=5000)
-    kernel.run((AddGrant(other, 17, 10),))
-    kernel.run((DeleteChain("entry_16"),))
-    assert set(kernel.grants()) == {other}
+    assert refused(kernel, AddElements("entries", frozenset({to_17}))) == errno.EEXIST
+    kernel.run((DeleteElements("entries", frozenset({to_16})), DeleteChain("entry_16")))
+    kernel.run((AddElements("entries", frozenset({to_17})),))
+    assert kernel.elements("entries") == {to_17}
 
 
 def test_a_map_goes_with_its_grants_and_a_table_with_all() -> None:

@@ -20,27 +20,27 @@ from tests.unit.wire.sample import SAMPLE, VERSIONS, listing
 
 # One element of each kind that can be in a map, as both versions print them.
 PERMITTED = """
-[[{"concat": ["192.0.2.13", "sctp", 1]}, {"drop": null}],
- [{"concat": ["192.0.2.11", "udp", 53]}, {"accept": null}],
+[[{"concat": ["192.0.2.13", "sctp", 1]}, "0:10"],
+ [{"concat": ["192.0.2.11", "udp", 53]}, "0:10"],
  [{"elem": {"val": {"concat": ["192.0.2.10", "tcp", 443]}, "timeout": 300, "expires": 299}},
-  {"jump": {"target": "entry_16"}}],
+  "0:10"],
  [{"elem": {"val": {"concat": ["192.0.2.12", "tcp", 443]}, "timeout": 3600, "expires": 3599,
-   "comment": "mine"}}, {"goto": {"target": "refusal"}}]]
+   "comment": "mine"}}, "none"]]
 """
 RANGES = """
 [[{"elem": {"val": {"concat": [{"prefix": {"addr": "10.0.0.0", "len": 24}}, "udp", 514]},
-   "timeout": 300, "expires": 299}}, {"jump": {"target": "entry_17"}}],
+   "timeout": 300, "expires": 299}}, "0:11"],
  [{"elem": {"val": {"concat": [{"prefix": {"addr": "2001:db8:5::", "len": 64}}, "tcp", 5000]},
-   "timeout": 300, "expires": 299}}, {"jump": {"target": "entry_18"}}]]
+   "timeout": 300, "expires": 299}}, "1:12"]]
 """
 UNNAMED = """
-[[{"concat": [{"range": ["10.1.0.1", "10.1.0.5"]}, "tcp", 443]}, {"accept": null}],
+[[{"concat": [{"range": ["10.1.0.1", "10.1.0.5"]}, "tcp", 443]}, "0:10"],
  [{"elem": {"val": {"concat": [{"prefix": {"addr": "10.2.0.0", "len": 16}}, "tcp",
-   {"range": [1, 4]}]}, "timeout": 3600, "expires": 3599}}, {"jump": {"target": "entry_16"}}],
+   {"range": [1, 4]}]}, "timeout": 3600, "expires": 3599}}, "0:10"],
  [{"elem": {"val": {"concat": [{"prefix": {"addr": "10.3.0.0", "len": 16}}, {"range": [6, 17]}, 9]},
-   "timeout": 3600, "expires": 3599}}, {"jump": {"target": "entry_16"}}],
- [{"concat": ["10.4.0.1", {"range": [6, 17]}, 9]}, {"accept": null}],
- ["192.0.2.1", {"accept": null}]]
+   "timeout": 3600, "expires": 3599}}, "0:10"],
+ [{"concat": ["10.4.0.1", {"range": [6, 17]}, 9]}, "0:10"],
+ ["192.0.2.1", "0:10"]]
 """
 LIVE = """
 [{"elem": {"val": 4, "counter": {"packets": 0, "bytes": 0}}},
@@ -60,11 +60,11 @@ def test_elements_of_ours_have_their_entry_and_what_is_left_of_their_life() -> N
     assert dict(taken(PERMITTED))[key("192.0.2.10", "tcp", 443)] == HeldGrant(16, 299)
     assert taken(RANGES) == [
         (key("10.0.0.0/24", "udp", 514), HeldGrant(17, 299)),
-        (key("2001:db8:5::/64", "tcp", 5000), HeldGrant(18, 299)),
+        (key("2001:db8:5::/64", "tcp", 5000), HeldGrant(0x10012, 299)),
     ]
 
 
-def test_an_element_with_another_verdict_or_without_an_end_is_foreign() -> None:
+def test_an_element_with_no_id_or_without_an_end_is_foreign() -> None:
     found = dict(taken(PERMITTED))
     assert {
         k.network.network_address.packed[-1]: held.entry_id for k, held in found.items() if k
@@ -75,9 +75,9 @@ def test_an_element_with_another_verdict_or_without_an_end_is_foreign() -> None:
         13: FOREIGN,
     }
     assert all(held.remaining > 0 for held in found.values()), "so that it is deleted"
-    endless = '[[{"concat": ["192.0.2.10", "tcp", 443]}, {"jump": {"target": "entry_16"}}]]'
+    endless = '[[{"concat": ["192.0.2.10", "tcp", 443]}, "0:10"]]'
     assert [held.entry_id for _, held in taken(endless)] == [FOREIGN]
-    elsewhere = PERMITTED.replace("entry_16", "entry_x")
+    elsewhere = PERMITTED.replace("0:10", "0:x")
     assert dict(taken(elsewhere))[key("192.0.2.10", "tcp", 443)].entry_id == FOREIGN
 
 
@@ -144,8 +144,7 @@ def kernel(
         kind, name = command.split()[1], command.rsplit(maxsplit=1)[-1]
         if kind == "table":
             return 0, terse + "\n", ""
-        if kind == "set":
-            one = next(text for text in sets if text.split()[1] == name)
+        if one := next((text for text in sets if text.split()[:2] == [kind, name]), ""):
             return 0, f"table inet ramfw {{{one}\n", ""
         body = {"name": name, "elem": json.loads((maps or {}).get(name, "[]"))}
         return 0, json.dumps({"nftables": [{"metainfo": {}}, {"map": body}]}), ""

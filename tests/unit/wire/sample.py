@@ -9,13 +9,16 @@ from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import (
     ACCEPT,
     DROP,
+    IDS,
+    VERDICTS,
     CgroupElement,
     Chain,
     Count,
+    Dispatch,
     Field,
     FlagsMatch,
     Hook,
-    Lookup,
+    Jump,
     Masked,
     Match,
     NamedSet,
@@ -24,6 +27,8 @@ from ramfw.core.ruleset import (
     SetMark,
     SetRef,
     SocketCgroup,
+    Tag,
+    Untag,
     Verdict,
     goto,
     jump,
@@ -60,11 +65,10 @@ SAMPLE = Ruleset(
                     FlagsMatch(FLAGS, frozenset({"syn"}), negated=True),
                     goto("refusal"),
                 ),
-                (Lookup((Field.IP_DADDR, Field.L4PROTO, Field.TH_DPORT), "permitted4"),),
-                (
-                    Match(LOW, 0),
-                    Lookup((Field.IP_DADDR, Field.L4PROTO, Field.TH_DPORT), "ranges4"),
-                ),
+                (Untag(),),
+                (Tag((Field.IP_DADDR, Field.L4PROTO, Field.TH_DPORT), "ranges4"),),
+                (Tag((Field.IP_DADDR, Field.L4PROTO, Field.TH_DPORT), "permitted4"),),
+                (Dispatch("entries"),),
                 (Match(LOW, 0, negated=True), goto("refusal")),
             ),
         ),
@@ -84,7 +88,7 @@ SAMPLE = Ruleset(
                 (Reject("icmpx admin-prohibited"),),
             ),
         ),
-        Chain("retired", (), comment="0123456789abcdef gone.example"),
+        Chain("empty", (), comment="0123456789abcdef gone.example"),
     ),
     sets=(
         NamedSet(
@@ -94,9 +98,15 @@ SAMPLE = Ruleset(
             "engines_1", ("cgroupsv2",), elements=frozenset({CgroupElement("engines.slice", 1, 7)})
         ),
         NamedSet("live", ("mark",), counted=True, elements=frozenset({4, 16})),
-        NamedSet("permitted4", KEY4, frozenset({"timeout"}), verdicts=True),
+        NamedSet(
+            "entries",
+            ("classid",),
+            data=VERDICTS,
+            elements=frozenset({Jump(4, "empty"), Jump(16, "entry_16")}),
+        ),
+        NamedSet("permitted4", KEY4, frozenset({"timeout"}), data=IDS),
         NamedSet("ports", ("inet_service",), elements=frozenset({80, 443})),
-        NamedSet("ranges4", KEY4, frozenset({"interval", "timeout"}), verdicts=True),
+        NamedSet("ranges4", KEY4, frozenset({"interval", "timeout"}), data=IDS),
         NamedSet("uplinks", ("ifname",), elements=frozenset()),
     ),
     counters=frozenset({"entry_16"}),
@@ -104,7 +114,7 @@ SAMPLE = Ruleset(
 
 
 def listing(version: str) -> str:
-    """What that nft prints of the sample: `nft -t -s -y list table`, then each set but the maps."""
+    """What that nft prints: `nft -t -s -y list table`, then each set but those of grants."""
     return (LISTINGS / f"nft-{version}.txt").read_text()
 
 

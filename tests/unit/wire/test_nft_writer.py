@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import (
     ACCEPT,
+    IDS,
     CgroupElement,
     Chain,
     Count,
+    Dispatch,
     Field,
     FlagsMatch,
     Hook,
-    Lookup,
+    Jump,
     Masked,
     Match,
     NamedSet,
@@ -27,6 +29,8 @@ from ramfw.core.ruleset import (
     SetMark,
     SetRef,
     SocketCgroup,
+    Tag,
+    Untag,
     Verdict,
     goto,
 )
@@ -56,7 +60,7 @@ from tests.unit.wire.sample import SAMPLE
 
 KEY = GrantKey("permitted4", ip_network("192.0.2.10"), "tcp", 443)
 RANGE = GrantKey("ranges6", ip_network("2001:db8:5::/64"), "udp", 514)
-MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), verdicts=True)
+MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), data=IDS)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), v
         ),
         (
             AddSet(MAP),
-            "add map inet ramfw m { type ipv4_addr . mark : verdict; flags interval, timeout; }",
+            "add map inet ramfw m { type ipv4_addr . mark : classid; flags interval, timeout; }",
         ),
         (DeleteSet("s"), "delete set inet ramfw s"),
         (FlushSet("s"), "flush set inet ramfw s"),
@@ -96,20 +100,18 @@ MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), v
             AddElements("s", frozenset({"br-*", CgroupElement("a.slice/b", 2, 7)})),
             'add element inet ramfw s { "a.slice/b", "br-*" }',
         ),
+        (
+            AddElements("m", frozenset({Jump(16, "entry_16"), Jump(0x10002, "c")})),
+            "add element inet ramfw m { 0:10 : jump entry_16, 1:2 : jump c }",
+        ),
         (DeleteElements("s", frozenset({"lo"})), 'delete element inet ramfw s { "lo" }'),
         (
             AddGrant(KEY, 16, 300),
-            (
-                "add element inet ramfw permitted4 "
-                "{ 192.0.2.10 . tcp . 443 timeout 300s : jump entry_16 }"
-            ),
+            ("add element inet ramfw permitted4 { 192.0.2.10 . tcp . 443 timeout 300s : 0:10 }"),
         ),
         (
             AddGrant(RANGE, 17, 1),
-            (
-                "add element inet ramfw ranges6 "
-                "{ 2001:db8:5::/64 . udp . 514 timeout 1s : jump entry_17 }"
-            ),
+            ("add element inet ramfw ranges6 { 2001:db8:5::/64 . udp . 514 timeout 1s : 0:11 }"),
         ),
         (DeleteGrant(KEY), "delete element inet ramfw permitted4 { 192.0.2.10 . tcp . 443 }"),
     ],
@@ -128,9 +130,10 @@ def test_an_operation_is_one_line(operation: Operation, line: str) -> None:
         ((Match(Masked(Field.CT_MARK, 0xFF), SetRef("live")),), "ct mark & 0x000000ff @live"),
         ((Match(SocketCgroup(2), SetRef("e")), goto("g")), "socket cgroupv2 level 2 @e goto g"),
         (
-            (Lookup((Field.IP6_DADDR, Field.L4PROTO, Field.TH_DPORT), "m"),),
-            "ip6 daddr . meta l4proto . th dport vmap @m",
+            (Tag((Field.IP6_DADDR, Field.L4PROTO, Field.TH_DPORT), "m"),),
+            "meta priority set ip6 daddr . meta l4proto . th dport map @m",
         ),
+        ((Untag(), Dispatch("m")), "meta priority set none meta priority vmap @m"),
         (
             (Count("c"), SetMark(0xFFFF0000, 0x10)),
             'counter name "c" ct mark set ct mark & 0xffff0000 | 0x00000010',
