@@ -1,0 +1,424 @@
+"""The first bytes of each new flow, put together, and when a judgement of them counts.
+
+Pure. Times are seconds on the caller's monotonic clock; sequence numbers are TCP's, modulo 2**32.
+
+**The attack.** Whoever can write raw packets shows this machine a decoy, a hello with a permitted
+name that the server never takes (a small TTL, a bad checksum or acknowledgement, an MD5 option, a
+number from before the connection), and then sends the server another. Each rule is one answer:
+
+- *The server says where the stream begins.* `opened` takes the number that its SYN-ACK
+  acknowledges, never the client's SYN, which may be a decoy too. What lies before was never the
+  server's to read and is not looked at; a flow whose beginning was not seen is refused.
+- *One stream.* Segments may come in any order, twice, and overlap. Two that differ in a byte of
+  what is judged, or may be, end the flow, because the server may have taken either: also after the
+  judgement, until it is settled. Urgent data ends it too: receivers take it out of the stream.
+- *Each segment passes only with what is judged so far.* While the opening is unfinished no server
+  can answer it, so segments pass as they come, and a client that waits for an acknowledgement
+  before it goes on is not stuck. The one that finishes it waits for the judgement.
+- *A judgement is settled when the server has acknowledged the bytes that were judged.* All copies
+  of them that ever passed were the same, so these it took. Until then the flow's packets must come
+  by here; afterwards none needs to. An acknowledgement of what never passed is not believed.
+- *Never for ever.* What is exceeded is refused: time, the bytes and segments of a flow, those of
+  all flows together (then it is the oldest that loses its place, not the newcomer).
+
+    opened             a first byte        finished           permitted           acknowledged
+    ──────▶ SILENT ──────────▶ READING ──────────▶ ASKED ──────────▶ PERMITTED ──────▶ SETTLED
+                                  │                  │                   │
+                                  ▼                  ▼                   ▼
+                                REFUSED: conflict, urgent data, too much, too long, by judgement
+
+A flow that is forgotten before it is settled counts as one that was never seen: it is refused.
+The caller tells of the server's SYN-ACK before the client can have it, or a new connection on the
+same ports is taken for the old one. Data in a SYN (Fast Open) never passes: a client that gets no
+answer to it sends a plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+from ramfw.core.opening import Opening, Unfinished, judged_end
+
+MAX_STREAM = 1 << 15
+"""Bytes of a flow that are put together; the readers have decided by then."""
+
+MAX_SEGMENTS = 512
+"""Segments of a flow before it is judged."""
+
+MAX_GAPS = 32
+"""Segments of a flow that wait for one before them."""
+
+MAX_BYTES = 16 << 20
+"""Bytes of all flows together."""
+
+MAX_FLOWS = 1 << 16
+
+LONGEST_SILENCE = 300.0
+"""Seconds from the handshake to the first byte."""
+
+LONGEST_OPENING = 10.0
+"""Seconds from the first byte to a whole opening, and from that to its judgement."""
+
+LONGEST_UNSETTLED = 60.0
+"""Seconds from the judgement to the server's acknowledgement: several retransmissions."""
+
+LONGEST_SETTLED = 5.0
+"""Seconds for which packets of a settled flow still pass that were on their way here before."""
+
+LONGEST_REFUSED = 60.0
+"""Seconds for which a refused flow is remembered, with the reason."""
+
+_MODULUS = 1 << 32
+_HALF = 1 << 31
+
+
+class Reason(StrEnum):
+    """Why a flow is refused, whatever it says."""
+
+    UNSEEN = "its beginning was not seen"
+    CONFLICT = "it sent different bytes for the same place in its stream"
+    URGENT = "it sent urgent data before it was judged"
+    TOO_MANY_SEGMENTS = "its first bytes came in too many pieces"
+    TOO_LONG = "its first bytes are too many"
+    TOO_SLOW = "its first bytes were not whole in time"
+    NOT_JUDGED = "it was not judged in time"
+    NOT_TAKEN = "its server never took what was judged"
+    NOT_PERMITTED = "what it asked for is not permitted"
+
+
+@dataclass(frozen=True, slots=True)
+class PassOn:
+    """The segment may go to the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The segment may not go on now; the client sends it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The segment waits: `permitted` or `refused` must follow, and then it goes on or never."""
+
+    opening: Opening
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No segment of the flow goes on any more."""
+
+    reason: Reason
+
+
+Verdict = PassOn | Drop | Judge | Refuse
+
+PASS_ON = PassOn()
+DROP = Drop()
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What a segment's header says that bears on its payload."""
+
+    syn: bool = False
+    urgent: bool = False
+
+
+NO_FLAGS = Flags()
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A flow that ran out of time, and is refused."""
+
+    key: Hashable
+    reason: Reason
+
+
+class _State(Enum):
+    """In the order in which flows lose their place when there are too many."""
+
+    SETTLED = auto()
+    REFUSED = auto()
+    SILENT = auto()
+    READING = auto()
+    PERMITTED = auto()
+    ASKED = auto()
+
+
+_LONGEST = {
+    _State.SETTLED: LONGEST_SETTLED,
+    _State.REFUSED: LONGEST_REFUSED,
+    _State.SILENT: LONGEST_SILENCE,
+    _State.READING: LONGEST_OPENING,
+    _State.PERMITTED: LONGEST_UNSETTLED,
+    _State.ASKED: LONGEST_OPENING,
+}
+_EXPIRY = {
+    _State.READING: Reason.TOO_SLOW,
+    _State.PERMITTED: Reason.NOT_TAKEN,
+    _State.ASKED: Reason.NOT_JUDGED,
+}
+
+
+_DONE = frozenset({_State.SETTLED, _State.REFUSED})
+
+
+class _Flow:
+    """One flow; offsets count from its first byte."""
+
+    __slots__ = (
+        "data",
+        "end",
+        "entered",
+        "first",
+        "passed",
+        "progress",
+        "reason",
+        "segments",
+        "state",
+        "waiting",
+    )
+
+    def __init__(self, first: int, now: float) -> None:
+        self.first = first
+        self.state = _State.SILENT
+        self.entered = now
+        self.data = b""  # without a gap, from offset 0
+        self.waiting: list[tuple[int, bytes]] = []  # beyond a gap
+        self.progress: Unfinished | None = None
+        self.segments = 0
+        self.passed = 0  # the offset behind all that went on
+        self.end = 0  # the offset behind what was judged
+        self.reason = Reason.NOT_PERMITTED
+
+    def offset(self, sequence: int) -> int:
+        return (sequence - self.first + _HALF) % _MODULUS - _HALF
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + sum(len(piece) for _, piece in self.waiting)
+
+    def has_room(self, after: int, size: int) -> bool:
+        """Whether so many bytes may wait that end at this offset."""
+        waits = sum(len(piece) for _, piece in self.waiting) + size
+        return max(after, waits) <= MAX_STREAM and len(self.waiting) < MAX_GAPS
+
+    def agrees(self, offset: int, payload: bytes) -> bool:
+        """Whether no byte differs from one that is known for its place."""
+        known = self.data[offset : offset + len(payload)]
+        if known != payload[: len(known)]:
+            return False
+        for start, piece in self.waiting:
+            low = max(offset, start)
+            high = min(offset + len(payload), start + len(piece))
+            if (
+                low < high
+                and payload[low - offset : high - offset] != piece[low - start : high - start]
+            ):
+                return False
+        return True
+
+    def join(self) -> None:
+        """Add what waits to the data, as far as there is no gap."""
+        progress = bool(self.waiting)
+        while progress:
+            progress = False
+            for start, piece in self.waiting:
+                if start <= len(self.data):
+                    self.waiting.remove((start, piece))
+                    self.data += piece[len(self.data) - start :]
+                    progress = True
+                    break
+
+    def clear(self) -> None:
+        self.data, self.waiting, self.progress = b"", [], None
+
+
+def _of_done(flow: _Flow | None) -> Verdict:
+    """The verdict on a flow that was never seen, or of which all is known."""
+    if flow is None:
+        return Refuse(Reason.UNSEEN)
+    return PASS_ON if flow.state is _State.SETTLED else Refuse(flow.reason)
+
+
+class Flows:
+    """All flows that are not settled yet. Never raises, whatever clients send.
+
+    `read` is `wire.first_bytes.read`: all bytes so far, and what it said before, to what they are.
+    Keys are the caller's: one for each flow, the same in both directions.
+    """
+
+    def __init__(self, read: Callable[[bytes, Unfinished | None], Unfinished | Opening]) -> None:
+        self._read = read
+        self._flows: dict[Hashable, _Flow] = {}
+        # Of each state, in the order in which they entered it: the first expires first.
+        self._by_state: dict[_State, dict[Hashable, _Flow]] = {state: {} for state in _State}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all flows together."""
+        return self._bytes
+
+    def opened(self, key: Hashable, first: int, now: float) -> None:
+        """The server has opened the flow; `first` is what its SYN-ACK acknowledges.
+
+        It may be told again. With another number it is a new connection in the old one's place.
+        """
+        known = self._flows.get(key)
+        if known is not None:
+            if known.first == first % _MODULUS:
+                return
+            self._forget(key, known)
+        while len(self._flows) >= MAX_FLOWS:
+            self._evict(_State)
+        flow = _Flow(first % _MODULUS, now)
+        self._flows[key] = self._by_state[_State.SILENT][key] = flow
+
+    def segment(
+        self, key: Hashable, sequence: int, payload: bytes, now: float, flags: Flags = NO_FLAGS
+    ) -> Verdict:
+        """What may become of a segment of the client: `sequence` is its first byte's.
+
+        Segments without payload need not come by, unless they are urgent.
+        """
+        flow = self._flows.get(key)
+        if flags.syn and payload:
+            return DROP
+        if flow is None or flow.state in _DONE:
+            return _of_done(flow)
+        if flags.urgent:
+            return self._refuse(key, flow, Reason.URGENT, now)
+        offset = flow.offset(sequence)
+        if offset < 0:
+            payload, offset = payload[-offset:], 0
+        if payload and not flow.agrees(offset, payload):
+            return self._refuse(key, flow, Reason.CONFLICT, now)
+        if not payload:
+            return PASS_ON
+        if flow.state is _State.PERMITTED:
+            flow.passed = max(flow.passed, offset + len(payload))
+            return PASS_ON
+        if flow.state is _State.ASKED:
+            return DROP
+        return self._more(key, flow, offset, payload, now)
+
+    def _more(self, key: Hashable, flow: _Flow, offset: int, payload: bytes, now: float) -> Verdict:
+        """A segment of a flow whose opening is not whole yet."""
+        held, after = len(flow.data), offset + len(payload)
+        before = flow.size
+        if offset > held:
+            if not flow.has_room(after, len(payload)):
+                return DROP
+            flow.waiting.append((offset, payload))
+        elif after > held:
+            flow.data += payload[held - offset : MAX_STREAM - offset]
+            flow.join()
+        if flow.state is _State.SILENT:
+            self._enter(key, flow, _State.READING, now)
+        self._bytes += flow.size - before
+        flow.passed = max(flow.passed, after)
+        flow.segments += 1
+        if flow.segments > MAX_SEGMENTS:
+            return self._refuse(key, flow, Reason.TOO_MANY_SEGMENTS, now)
+        while self._bytes > MAX_BYTES:
+            self._evict((_State.READING, _State.PERMITTED, _State.ASKED))
+        if key not in self._flows:
+            return Refuse(Reason.UNSEEN)
+        return self._look(key, flow, now) if len(flow.data) > held else PASS_ON
+
+    def _look(self, key: Hashable, flow: _Flow, now: float) -> Verdict:
+        """Whether what is there now is a whole opening."""
+        found = self._read(flow.data, flow.progress)
+        if isinstance(found, Unfinished):
+            flow.progress = found
+            if len(flow.data) >= MAX_STREAM:
+                return self._refuse(key, flow, Reason.TOO_LONG, now)
+            return PASS_ON
+        # Only what was judged is compared from here on; what comes behind it is the client's.
+        self._bytes -= flow.size
+        flow.end = judged_end(found, len(flow.data))
+        flow.data, flow.waiting, flow.progress = flow.data[: flow.end], [], None
+        self._bytes += flow.end
+        self._enter(key, flow, _State.ASKED, now)
+        return Judge(found)
+
+    def permitted(self, key: Hashable, now: float) -> bool:
+        """The opening was judged well: whether the segment that waits may go on."""
+        flow = self._flows.get(key)
+        if flow is None or flow.state is not _State.ASKED:
+            return False
+        self._enter(key, flow, _State.PERMITTED, now)
+        return True
+
+    def refused(self, key: Hashable, now: float, reason: Reason = Reason.NOT_PERMITTED) -> None:
+        """The flow was judged badly, or is to end for another reason."""
+        flow = self._flows.get(key)
+        if flow is not None and flow.state is not _State.REFUSED:
+            self._refuse(key, flow, reason, now)
+
+    def acknowledged(self, key: Hashable, ack: int, now: float) -> bool:
+        """Whether the server's acknowledgement settles the flow, here and now."""
+        flow = self._flows.get(key)
+        if flow is None or flow.state is not _State.PERMITTED:
+            return False
+        # A FIN has a number of its own.
+        if not flow.end <= flow.offset(ack) <= flow.passed + 1:
+            return False
+        self._bytes -= flow.size
+        flow.clear()
+        self._enter(key, flow, _State.SETTLED, now)
+        return True
+
+    def expire(self, now: float) -> list[Expired]:
+        """The flows that ran out of time since; the others are only forgotten."""
+        expired = []
+        for state, flows in self._by_state.items():
+            while flows:
+                key, flow = next(iter(flows.items()))
+                if flow.entered + _LONGEST[state] > now:
+                    break
+                reason = _EXPIRY.get(state)
+                if reason is None:
+                    self._forget(key, flow)
+                else:
+                    self._refuse(key, flow, reason, now)
+                    expired.append(Expired(key, reason))
+        return expired
+
+    def next_deadline(self) -> float | None:
+        """When `expire` has something to do; None where there is no flow."""
+        firsts = (
+            (state, next(iter(flows.values()))) for state, flows in self._by_state.items() if flows
+        )
+        return min((flow.entered + _LONGEST[state] for state, flow in firsts), default=None)
+
+    def _enter(self, key: Hashable, flow: _Flow, state: _State, now: float) -> None:
+        del self._by_state[flow.state][key]
+        flow.state, flow.entered = state, now
+        self._by_state[state][key] = flow
+
+    def _refuse(self, key: Hashable, flow: _Flow, reason: Reason, now: float) -> Refuse:
+        self._bytes -= flow.size
+        flow.clear()
+        flow.reason = reason
+        self._enter(key, flow, _State.REFUSED, now)
+        return Refuse(reason)
+
+    def _forget(self, key: Hashable, flow: _Flow) -> None:
+        self._bytes -= flow.size
+        del self._flows[key]
+        del self._by_state[flow.state][key]
+
+    def _evict(self, states: Iterable[_State]) -> None:
+        """Forget the oldest flow of the first of these states that has one."""
+        for state in states:
+            for key, flow in self._by_state[state].items():
+                self._forget(key, flow)
+                return
