@@ -221,7 +221,10 @@ class ServerNames:
             return Refuse(Reason.ENCRYPTED, name or "")
         if name is None:
             return Permit(rule.entry_id) if rule else Refuse(Reason.NO_NAME)
-        return self._named(name, connection, rule, Reason.ODD_NAME)
+        verdict = self._named(name, connection, rule, Reason.ODD_NAME)
+        if isinstance(verdict, Refuse) and name in connection.answered and self._proxy(connection):
+            return Refuse(Reason.PROXY_TLS, name)
+        return verdict
 
     def _http(
         self, request: Request, connection: Connection, rule: _Rule | None
@@ -250,8 +253,6 @@ class ServerNames:
             if name in connection.answered:
                 return Permit(permitting.entry_id, name)
             return Permit(rule.entry_id, name) if rule else Refuse(Reason.NOT_TOGETHER, name)
-        if name in connection.answered and self._proxy(connection, name) is not None:
-            return Refuse(Reason.PROXY_TLS, name)
         return Refuse(Reason.NOT_PERMITTED, name)
 
     def _proxied(self, request: Request, connection: Connection) -> Permit | Refuse:
@@ -324,13 +325,12 @@ class ServerNames:
             return self._permitting(host, port, scope) if _HOST_NAME.fullmatch(host) else None
         return self._network(address, port, scope)
 
-    def _proxy(self, connection: Connection, name: str | None = None) -> _Rule | None:
-        """The proxy that the connection goes to, or the one of this name."""
-        names = connection.answered if name is None else (name,)
+    def _proxy(self, connection: Connection) -> _Rule | None:
+        """The proxy that the connection goes to, by the names of its address."""
         rules = (
             rule
-            for one in names
-            for rule in self._proxies.get(one, ())
+            for name in connection.answered
+            for rule in self._proxies.get(name, ())
             if rule.covers(connection.port, connection.scope)
         )
         return min(rules, key=lambda rule: self._order[rule.entry_id], default=None)
