@@ -1,4 +1,4 @@
-"""Reads a policy file, once, and only if nobody but root could have written it.
+"""Reads a policy file, and the catalogue it names, only if nobody but root could have written them.
 
 The file is opened before anything is asked about it, and every question is put to what was
 opened: nothing can be exchanged between the check and the reading. Its directories are those of
@@ -11,11 +11,12 @@ import os
 import pwd
 import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
-from ramfw.core.catalog import Catalog, shipped
+from ramfw.core.catalog import Catalog, load, shipped
 from ramfw.core.policy import Policy
-from ramfw.core.policy_parser import parse
+from ramfw.core.policy_parser import catalog_file, parse
 from ramfw.errors import PolicyError, Problem
 
 MAX_BYTES = 1 << 20
@@ -23,17 +24,20 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read(path: Path, catalog: Catalog | None = None) -> tuple[Policy, tuple[Problem, ...]]:
-    """The policy in a file, and warnings about it; the catalogue is the shipped one by default.
+    """The policy in a file, and warnings about it.
+
+    The catalogue is the one that the policy names, or the shipped one; a named one that cannot be
+    used leaves the shipped one in force, and a warning says so.
 
     Root's policy must be root's alone to write. A caller who is not root may also read a file of
     their own: a draft to be checked. Raises PolicyError with all that is wrong with the file and
     with what is in it, and nothing else.
     """
-    problems, text = _contents(path)
+    problems, text = _contents(path, "policy")
     if text is None:
         raise PolicyError(tuple(problems))
     try:
-        policy, warnings = parse(text, str(path), catalog or shipped())
+        policy, warnings = parse(text, str(path), catalog or _catalog(catalog_file(text)))
     except PolicyError as error:
         raise PolicyError((*problems, *error.problems)) from None
     if problems:
@@ -41,18 +45,38 @@ def read(path: Path, catalog: Catalog | None = None) -> tuple[Policy, tuple[Prob
     return policy, warnings
 
 
-def _contents(path: Path) -> tuple[list[Problem], str | None]:
+def catalog_of(path: Path) -> Catalog:
+    """The catalogue by which a policy file would be read; the shipped one if there is no file."""
+    problems, text = _contents(path, "policy")
+    return shipped() if problems or text is None else _catalog(catalog_file(text))
+
+
+def _catalog(file: str | None) -> Catalog:
+    """The organization's catalogue, if it is root's alone and sound; else the shipped one."""
+    if file is None:
+        return shipped()
+    problems, text = _contents(Path(file), "catalogue")
+    if problems or text is None:
+        problem = "; ".join(str(one).replace("\n    ", ": ") for one in problems)
+        return replace(shipped(), problem=problem)
+    try:
+        return load(text, file)
+    except ValueError as error:
+        return replace(shipped(), problem=f"{file}: {error}")
+
+
+def _contents(path: Path, what: str) -> tuple[list[Problem], str | None]:
     """What is wrong with the file, and its text; None where it cannot or must not be read."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (OSError, ValueError) as error:
-        return [_not_opened(path, error)], None
+        return [_not_opened(path, error, what)], None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            return [_not_a_file(path, status)], None
-        problems = [*_ownership(path, status), *_directories(path, descriptor)]
+            return [_not_a_file(path, status, what)], None
+        problems = [*_ownership(path, status, what), *_directories(path, descriptor)]
         content = _at_most(descriptor, MAX_BYTES + 1)
     except OSError as error:
         return [_unreadable(path, error)], None
@@ -60,9 +84,9 @@ def _contents(path: Path) -> tuple[list[Problem], str | None]:
         os.close(descriptor)
     if len(content) > MAX_BYTES:
         size = max(status.st_size, len(content))
-        message = f"has {size} bytes; a policy has at most {MAX_BYTES} (1 MiB)"
+        message = f"has {size} bytes; a {what} has at most {MAX_BYTES} (1 MiB)"
         return [*problems, Problem(str(path), 0, "", message)], None
-    text, wrong = _text(path, content)
+    text, wrong = _text(path, content, what)
     return [*problems, *wrong], text
 
 
@@ -74,7 +98,7 @@ def _at_most(descriptor: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _text(path: Path, content: bytes) -> tuple[str | None, list[Problem]]:
+def _text(path: Path, content: bytes, what: str) -> tuple[str | None, list[Problem]]:
     name = shlex.quote(str(path))
     if content.startswith(_BYTE_ORDER_MARK):
         hint = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {name}"
@@ -82,22 +106,22 @@ def _text(path: Path, content: bytes) -> tuple[str | None, list[Problem]]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return None, [_at_byte(path, content, error.start, "is not UTF-8")]
+        return None, [_at_byte(path, content, error.start, "is not UTF-8", what)]
     nul = content.find(0)
     if nul >= 0:
-        return None, [_at_byte(path, content, nul, "has a NUL")]
+        return None, [_at_byte(path, content, nul, "has a NUL", what)]
     return text, []
 
 
-def _at_byte(path: Path, content: bytes, offset: int, what: str) -> Problem:
+def _at_byte(path: Path, content: bytes, offset: int, wrong: str, what: str) -> Problem:
     line = content.count(b"\n", 0, offset) + 1
-    message = f"{what} at byte {offset} (0x{content[offset]:02x}); a policy is UTF-8 text"
+    message = f"{wrong} at byte {offset} (0x{content[offset]:02x}); a {what} is UTF-8 text"
     return Problem(str(path), line, "", message)
 
 
-def _not_opened(path: Path, error: OSError | ValueError) -> Problem:
+def _not_opened(path: Path, error: OSError | ValueError, what: str) -> Problem:
     name = shlex.quote(str(path))
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and what == "policy":
         first = 'version = 1\\n\\n[[allow]]\\nregistry = "docker.io"\\n'
         hint = f"printf '{first}' | sudo install -D -m 0644 /dev/stdin {name}"
         return Problem(str(path), 0, "", "there is no such file; this makes a first policy:", hint)
@@ -110,23 +134,24 @@ def _unreadable(path: Path, error: OSError | ValueError) -> Problem:
     return Problem(str(path), 0, "", f"cannot be read: {words}", hint)
 
 
-def _not_a_file(path: Path, status: os.stat_result) -> Problem:
+def _not_a_file(path: Path, status: os.stat_result, what: str) -> Problem:
     if stat.S_ISDIR(status.st_mode):
-        hint = f"name the file in it, as {shlex.quote(str(path / 'policy.toml'))}"
-        return Problem(str(path), 0, "", "is a directory, not a policy file", hint)
+        name = "policy.toml" if what == "policy" else "catalog.toml"
+        hint = f"name the file in it, as {shlex.quote(str(path / name))}"
+        return Problem(str(path), 0, "", f"is a directory, not a {what} file", hint)
     return Problem(str(path), 0, "", "is not a regular file")
 
 
-def _ownership(path: Path, status: os.stat_result) -> list[Problem]:
+def _ownership(path: Path, status: os.stat_result, what: str) -> list[Problem]:
     problems = []
     name = shlex.quote(str(path))
     # For root, geteuid() is 0: then only root's own file will do.
     if status.st_uid not in {0, os.geteuid()}:
-        message = f"is owned by {_user(status.st_uid)}: only root may write a policy"
+        message = f"is owned by {_user(status.st_uid)}: only root may write a {what}"
         problems.append(Problem(str(path), 0, "", message, f"chown root: {name}"))
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         who = "others" if status.st_mode & stat.S_IWOTH else "its group"
-        message = f"is writable by {who}: only root may write a policy"
+        message = f"is writable by {who}: only root may write a {what}"
         problems.append(Problem(str(path), 0, "", message, f"chmod go-w {name}"))
     return problems
 

@@ -28,6 +28,7 @@ def check(instance: Instance, file: Path | None) -> None:
     Without POLICY, the file that --policy names. Nothing is enforced by it.
     """
     from ramfw import policyfile
+    from ramfw.core.catalog_report import in_force
 
     source = file or instance.policy
     try:
@@ -44,6 +45,7 @@ def check(instance: Instance, file: Path | None) -> None:
                 "source": str(source),
                 "organization": found.organization.name,
                 "mode": str(found.mode),
+                "catalog": in_force(found.catalog),
                 "entries": len(found.entries),
                 "hosts": len({t.pattern for entry in found.entries for t in entry.targets}),
                 "networks": len({n for entry in found.entries for n in entry.networks}),

@@ -1,73 +1,59 @@
 """The catalogue: registries that a policy can name, and the hosts that belong to each.
 
-Pure but for `shipped`, which reads the data file next to this module. `load` trusts nothing: a
-catalogue with a wrong key, a name that is not canonical or a duplicate is refused whole.
+Pure but for `shipped`, which reads the data file next to this module. A broken text is refused
+whole (`catalog_parser`). `registry_of` answers for every registry that is known, whether or not a
+policy can permit it.
 """
 
 from __future__ import annotations
 
 import difflib
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
-from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from types import MappingProxyType
-from typing import cast
 
-from ramfw.core import fqdn
+from ramfw.core.catalog_parser import BroadName, CatalogText, parse
+from ramfw.core.registries import (
+    HOST_FORM,
+    CatalogHost,
+    Choice,
+    Registry,
+    Role,
+    anchor,
+    values_in,
+)
 
-ROLES = ("api", "auth", "blobs")
-DEFAULT_PORTS = (443,)
-MAX_PORT = 65535
-# A key of these names an account or a place in a host's name; no entry has such a host so far.
-PLACEHOLDERS = ("account", "region", "tenant")
-
-
-class Grade(StrEnum):
-    """How good the source of a host is, best first."""
-
-    VENDOR = "vendor"
-    VENDOR_CODE = "vendor-code"
-    VENDOR_STAFF = "vendor-staff"
-    OBSERVED = "observed"
+SHIPPED = "shipped"
+EVERYTHING_USUAL = Choice()
+_MOST_NEAR = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogHost:
-    """One host of a registry.
+class Known:
+    """What the catalogue knows about a name: whose it is, in which row, with which placeholders."""
 
-    `needed` says for what in words, `date` is the day on which `source` was read, and `shared`
-    names the CDN whose addresses carry the host, or is empty.
+    registry: Registry
+    host: CatalogHost
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All registries, by id, in the file's order.
+
+    `edition` is the data's own version and `source` the file it came from. `problem` says why the
+    organization's own catalogue is not used, and is empty otherwise.
     """
 
-    pattern: str
-    ports: tuple[int, ...]
-    role: str
-    needed: str
-    source: str
-    date: date
-    grade: Grade
-    shared: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """A registry under the id that a policy gives, which is how people name its images."""
-
-    id: str
-    name: str
-    hosts: tuple[CatalogHost, ...]
-    aliases: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """All registries, by id, in the file's order."""
-
     registries: Mapping[str, Registry]
+    broad_names: tuple[BroadName, ...] = ()
+    edition: str = ""
+    source: str = SHIPPED
+    problem: str = ""
+
+    # -- by id or word -------------------------------------------------------------------------
 
     def get(self, registry_id: str) -> Registry | None:
         """The registry of exactly this id."""
@@ -75,119 +61,141 @@ class Catalog:
 
     def nearest(self, text: str) -> str | None:
         """The id that was most likely meant: by alias, by one of its hosts, by likeness."""
+        return next(iter(self.near(text)), None)
+
+    def near(self, text: str) -> tuple[str, ...]:
+        """The ids that may have been meant, the likeliest first; at most three."""
         word = text.strip().lower()
-        known = {name: r.id for r in self.registries.values() for name in _names(r)}
+        known = {name: r.id for r in self.registries.values() for name in (r.id, *r.aliases)}
         if word in known:
-            return known[word]
-        close = difflib.get_close_matches(word, known, n=1)
-        return known[close[0]] if close else None
+            return (known[word],)
+        found = self.owners(word)
+        if found:
+            return tuple(dict.fromkeys(one.registry.id for one in found))[:_MOST_NEAR]
+        close = difflib.get_close_matches(word, known, n=2 * _MOST_NEAR, cutoff=0.7)
+        return tuple(dict.fromkeys(known[name] for name in close))[:_MOST_NEAR]
+
+    def search(self, word: str) -> list[Registry]:
+        """The registries that have a word in their id, names or hosts."""
+        wanted = word.strip().lower()
+        return [
+            registry
+            for registry in self.registries.values()
+            if any(wanted in known.lower() for known in (*registry.words, registry.name))
+        ]
+
+    @cached_property
+    def placeholder_names(self) -> frozenset[str]:
+        """Every placeholder of any registry: the keys that some entry takes."""
+        return frozenset(p.name for r in self.registries.values() for p in r.placeholders)
+
+    # -- by host -------------------------------------------------------------------------------
+
+    def registry_of(self, api_host: str) -> Registry | None:
+        """The registry that a canonical name is an api host of, whoever its customer is."""
+        known = self.identify(api_host)
+        return known.registry if known else None
+
+    def identify(self, api_host: str) -> Known | None:
+        """The same, with what the name says of account, region or tenant."""
+        return next(self._owners(api_host, self._apis), None)
+
+    def owners(self, host: str) -> list[Known]:
+        """Every registry that a canonical name belongs to, in any role."""
+        return list(self._owners(host, self._all))
+
+    def _owners(self, name: str, index: _Index) -> Iterator[Known]:
+        for registry, host in index.exact.get(name, ()):
+            yield Known(registry, host, {})
+        for registry, host in index.templates.get(".".join(name.split(".")[-2:]), ()):
+            values = values_in(host.pattern, name, _forms(registry))
+            if values is not None:
+                yield Known(registry, host, values)
+
+    @cached_property
+    def _apis(self) -> _Index:
+        return _index(self.registries.values(), frozenset({Role.API}))
+
+    @cached_property
+    def _all(self) -> _Index:
+        return _index(self.registries.values(), frozenset(Role))
+
+    # -- what an entry permits -----------------------------------------------------------------
+
+    def hosts(
+        self, registry: Registry, values: Mapping[str, str], choice: Choice = EVERYTHING_USUAL
+    ) -> tuple[CatalogHost, ...]:
+        """The hosts that an entry permits, placeholders filled, those of `needs` among them."""
+        known = self.known_hosts(registry, values, choice.ports)
+        chosen: dict[str, CatalogHost] = {}
+        for host in filter(choice.takes, known):
+            chosen.setdefault(host.pattern, host)
+        return tuple(chosen.values())
+
+    def known_hosts(
+        self, registry: Registry, values: Mapping[str, str], ports: tuple[int, ...] = ()
+    ) -> tuple[CatalogHost, ...]:
+        """All hosts of a registry and of those it needs, also those that are off."""
+        needed = (self.registries[need] for need in registry.needs)
+        return (
+            *registry.filled(values, ports),
+            *(host for one in needed for host in one.filled({})),
+        )
+
+    def broad_name(self, pattern: str) -> BroadName | None:
+        """Why a name or a wildcard opens more than is meant by it; the nearest of those known."""
+        found = [broad for broad in self.broad_names if _is_broad(broad, pattern)]
+        return max(found, key=lambda broad: len(broad.pattern), default=None)
 
 
-def load(text: str) -> Catalog:
+@dataclass(frozen=True, slots=True)
+class _Index:
+    exact: Mapping[str, tuple[tuple[Registry, CatalogHost], ...]]
+    templates: Mapping[str, tuple[tuple[Registry, CatalogHost], ...]]
+    """By the two last labels; templates before wildcards."""
+
+
+def _index(registries: Iterable[Registry], roles: frozenset[Role]) -> _Index:
+    exact: dict[str, list[tuple[Registry, CatalogHost]]] = {}
+    templates: dict[str, list[tuple[Registry, CatalogHost]]] = {}
+    for registry in registries:
+        whole = {f"<{p.name}>" for p in registry.placeholders if p.form == HOST_FORM}
+        for host in registry.hosts:
+            if roles.isdisjoint(host.roles) or host.pattern in whole or host.broad:
+                continue
+            if "<" in host.pattern or host.pattern.startswith("*."):
+                templates.setdefault(anchor(host.pattern), []).append((registry, host))
+            else:
+                exact.setdefault(host.pattern, []).append((registry, host))
+    for known in templates.values():
+        known.sort(key=lambda one: (one[1].pattern.startswith("*."), -len(one[1].pattern)))
+    return _Index(
+        {name: tuple(known) for name, known in exact.items()},
+        {name: tuple(known) for name, known in templates.items()},
+    )
+
+
+def _forms(registry: Registry) -> dict[str, str]:
+    return {p.name: p.form for p in registry.placeholders if p.form != HOST_FORM}
+
+
+def _is_broad(broad: BroadName, pattern: str) -> bool:
+    if pattern.startswith("*.") != broad.pattern.startswith("*."):
+        return False
+    known, name = broad.pattern.removeprefix("*."), pattern.removeprefix("*.")
+    if known == name or ("<" in known and values_in(known, name, {}) is not None):
+        return True
+    return broad.below and pattern.startswith("*.") and name.endswith(f".{known}")
+
+
+def load(text: str, source: str = SHIPPED) -> Catalog:
     """The catalogue in a TOML text; ValueError says what is wrong with it and in which entry."""
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the catalogue is not valid TOML: {error}") from None
-    _only(data, {"registry"}, "the catalogue")
-    registries: dict[str, Registry] = {}
-    taken: set[str] = set()
-    for table in _tables(data, "registry", "the catalogue"):
-        registry = _registry(table)
-        names = _names(registry)
-        if names & taken:
-            raise ValueError(f"the catalogue has `{min(names & taken)}` twice")
-        taken |= names
-        registries[registry.id] = registry
-    return Catalog(MappingProxyType(registries))
+    read: CatalogText = parse(text)
+    registries = {registry.id: registry for registry in read.registries}
+    return Catalog(MappingProxyType(registries), read.broad_names, read.edition, source)
 
 
 @cache
 def shipped() -> Catalog:
     """The catalogue that comes with this version of ramfw."""
     return load(resources.files("ramfw.core").joinpath("catalog.toml").read_text(encoding="utf-8"))
-
-
-def _names(registry: Registry) -> frozenset[str]:
-    """Every word by which a person may mean the registry."""
-    return frozenset({registry.id, *registry.aliases, *(host.pattern for host in registry.hosts)})
-
-
-def _registry(table: dict[str, object]) -> Registry:
-    where = f"catalogue entry `{table.get('id', '?')}`"
-    _only(table, {"id", "name", "aliases", "host"}, where)
-    hosts = tuple(_host(host, where) for host in _tables(table, "host", where))
-    if len({host.pattern for host in hosts}) != len(hosts):
-        raise ValueError(f"{where} has a host twice")
-    aliases = table.get("aliases", [])
-    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
-        raise ValueError(f"{where}: `aliases` must be a list of strings")
-    return Registry(_text(table, "id", where), _text(table, "name", where), hosts, tuple(aliases))
-
-
-def _host(table: dict[str, object], where: str) -> CatalogHost:
-    _only(table, {"pattern", "ports", "role", "needed", "source", "date", "grade", "shared"}, where)
-    pattern = _text(table, "pattern", where)
-    try:
-        usual = fqdn.canonical_pattern(pattern)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    if usual != pattern:
-        raise ValueError(f"{where}: write `{pattern}` as `{usual}`")
-    where = f"{where}, host `{pattern}`"
-    role, grade, read_on = (
-        _text(table, "role", where),
-        _text(table, "grade", where),
-        table.get("date"),
-    )
-    if role not in ROLES:
-        raise ValueError(f"{where}: `role` must be one of {', '.join(ROLES)}")
-    if grade not in list(Grade):
-        raise ValueError(f"{where}: `grade` must be one of {', '.join(Grade)}")
-    if type(read_on) is not date:
-        raise ValueError(f"{where}: `date` must be a date")
-    return CatalogHost(
-        pattern=pattern,
-        ports=_ports(table, where),
-        role=role,
-        needed=_text(table, "needed", where),
-        source=_text(table, "source", where),
-        date=read_on,
-        grade=Grade(grade),
-        shared=_text(table, "shared", where) if "shared" in table else "",
-    )
-
-
-def _ports(table: dict[str, object], where: str) -> tuple[int, ...]:
-    ports = table.get("ports", list(DEFAULT_PORTS))
-    if not isinstance(ports, list) or not ports:
-        raise ValueError(f"{where}: `ports` must be a list of ports")
-    if not all(type(port) is int and 1 <= port <= MAX_PORT for port in ports):
-        raise ValueError(f"{where}: a port is a number from 1 to {MAX_PORT}")
-    if len(set(ports)) != len(ports):
-        raise ValueError(f"{where}: a port is there twice")
-    return tuple(ports)
-
-
-def _only(table: dict[str, object], known: set[str], where: str) -> None:
-    unknown = sorted(table.keys() - known)
-    if unknown:
-        raise ValueError(f"{where} has an unknown key `{unknown[0]}`")
-
-
-def _tables(table: dict[str, object], key: str, where: str) -> list[dict[str, object]]:
-    tables = table.get(key)
-    if (
-        not isinstance(tables, list)
-        or not tables
-        or not all(isinstance(one, dict) for one in tables)
-    ):
-        raise ValueError(f"{where} must have at least one [[{key}]]")
-    return cast("list[dict[str, object]]", tables)
-
-
-def _text(table: dict[str, object], key: str, where: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: `{key}` must be a text that is not empty")
-    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 from ramfw.core import reference
 from ramfw.core.addresses import special_use
-from ramfw.core.catalog import Catalog, Registry, shipped
+from ramfw.core.catalog import Known
 from ramfw.core.engine import Engine
 from ramfw.core.fqdn import matches
 from ramfw.core.grants import DNS_PORT
@@ -27,31 +27,31 @@ from ramfw.core.policy import (
     ScopeMode,
     ScopeName,
 )
+from ramfw.core.policy_lints import allow_lines
 from ramfw.core.policy_networks import written
 from ramfw.core.reference import HTTPS_PORT, Kind, Reference
+from ramfw.core.registries import Role
 from ramfw.core.watch_rules import WatchForm
 
 Explanation = dict[str, Any]
 Address = IPv4Address | IPv6Address
 
 RESOLVERS_LABEL = "trusted DNS servers"
-_API = "api"
-_BLOBS = "blobs"
 
 
-def explain(engine: Engine, query: str, now: float, catalog: Catalog | None = None) -> Explanation:
+def explain(engine: Engine, query: str, now: float) -> Explanation:
     """What the running program does with an image, a host or an address, and why.
 
     Raises ValueError where the query is none of the three, or no policy was loaded.
     """
     if engine.policy is None:
         raise ValueError("no policy was loaded")
-    return _Explainer(engine.policy, catalog or shipped(), engine, now).explanation(query)
+    return _Explainer(engine.policy, engine, now).explanation(query)
 
 
-def explain_policy(policy: Policy, query: str, catalog: Catalog | None = None) -> Explanation:
+def explain_policy(policy: Policy, query: str) -> Explanation:
     """The same from the policy alone: no address is known. Raises ValueError as `explain`."""
-    return _Explainer(policy, catalog or shipped(), None, 0.0).explanation(query)
+    return _Explainer(policy, None, 0.0).explanation(query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ class _Place:
 
 
 class _Explainer:
-    def __init__(self, policy: Policy, catalog: Catalog, engine: Engine | None, now: float) -> None:
+    def __init__(self, policy: Policy, engine: Engine | None, now: float) -> None:
         self._policy = policy
-        self._catalog = catalog
+        self._catalog = policy.catalog
         self._engine = engine
         self._now = now
         self._judged = tuple(s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF)
@@ -80,14 +80,20 @@ class _Explainer:
     def explanation(self, query: str) -> Explanation:
         asked = self._read(query)
         registry = self._registry(asked)
+        entry = None if registry else self._entry_of_own_kind(asked)
         addresses = _addresses(asked)
         if addresses:
             hosts = [host for address in addresses for host in self._at(address, asked.port)]
         elif registry is not None:
-            hosts = [self._named(place) for place in _places(registry)]
+            hosts = [self._named(place) for place in self._places(registry, asked)]
+        elif entry is not None:
+            hosts = [self._named(place) for place in _places_of(entry)]
         else:
             hosts = [self._named(_Place(asked.host, port)) for port in self._ports(asked)]
-        permitted = _is_usable(hosts) if registry else any(host["permitted"] for host in hosts)
+        if registry is not None or entry is not None:
+            permitted = _is_usable(hosts, asked)
+        else:
+            permitted = any(host["permitted"] for host in hosts)
         return {
             "query": query,
             "kind": str(asked.kind),
@@ -113,16 +119,37 @@ class _Explainer:
         targets = (target for entry in self._policy.entries for target in entry.targets)
         return {target.pattern for target in targets if not target.is_wildcard}
 
-    def _registry(self, asked: Reference) -> Registry | None:
+    def _registry(self, asked: Reference) -> Known | None:
         """The catalogue's registry, where it is one that was asked for and not a host of it."""
-        if asked.kind is Kind.IMAGE and asked.port in {None, HTTPS_PORT}:
-            for registry in self._catalog.registries.values():
-                apis = (host.pattern for host in registry.hosts if host.role == _API)
-                if asked.host == registry.id or any(matches(api, asked.host) for api in apis):
-                    return registry
-        elif asked.kind is Kind.HOST and asked.port is None:
-            return self._catalog.get(asked.host)
+        if asked.port not in {None, HTTPS_PORT} or asked.kind is Kind.ADDRESS:
+            return None
+        known = self._catalog.identify(asked.host)
+        named = self._catalog.get(asked.host)
+        if named is not None and not named.placeholders and not named.refused:
+            return Known(named, named.hosts[0], {})
+        if asked.kind is Kind.HOST and (asked.port or known is None or not known.values):
+            return None
+        return known
+
+    def _entry_of_own_kind(self, asked: Reference) -> Entry | None:
+        """The entry for a registry on the organization's own server that an image is from."""
+        for entry, ports in self._covering(asked.host) if asked.kind is Kind.IMAGE else ():
+            if entry.registry and (asked.port or HTTPS_PORT) in ports:
+                return entry
         return None
+
+    def _places(self, known: Known, asked: Reference) -> Iterator[_Place]:
+        """The hosts of a registry that are usual, and those of it that the policy names."""
+        for host in self._catalog.known_hosts(known.registry, known.values):
+            is_usual = not host.why_not
+            if not is_usual and asked.host != host.pattern and not self._covering(host.pattern):
+                continue
+            if host.broad:
+                continue
+            for port in host.ports:
+                yield _Place(
+                    host.pattern, port, Protocol.TCP, str(host.role), host.needed, host.shared
+                )
 
     def _ports(self, asked: Reference) -> Iterable[int]:
         """The port that was asked for; for a host without one, those that the policy names."""
@@ -306,11 +333,13 @@ class _Explainer:
         return place.port in others[scope]
 
     def _hint(
-        self, asked: Reference, registry: Registry | None, addresses: tuple[Address, ...]
+        self, asked: Reference, registry: Known | None, addresses: tuple[Address, ...]
     ) -> str:
         """The lines that would permit it; empty where nothing can."""
         if registry is not None:
-            return f'[[allow]]\nregistry = "{registry.id}"'
+            if registry.registry.refused:
+                return ""
+            return f"[[allow]]\n{allow_lines(registry)}"
         ports = "" if asked.port in {None, HTTPS_PORT} else f"\nports = [{asked.port}]"
         if not addresses:
             return f'[[allow]]\nhost = "{asked.host}"{ports}'
@@ -319,7 +348,7 @@ class _Explainer:
         return ""
 
     def _notes(
-        self, hosts: list[Explanation], registry: Registry | None, *, permitted: bool
+        self, hosts: list[Explanation], registry: Known | None, *, permitted: bool
     ) -> Iterator[str]:
         refused = [host for host in hosts if not host["permitted"]]
         if self._engine is None:
@@ -331,6 +360,12 @@ class _Explainer:
             yield "The rules are not in force now: ramfw status says why."
         if self._policy.mode is Mode.AUDIT:
             yield "The policy is in audit mode: nothing is refused, only counted."
+        if registry is not None:
+            yield from (
+                f"{registry.registry.name}: {words}."
+                for words in (registry.registry.refused, registry.registry.danger)
+                if words
+            )
         if registry is not None and permitted and refused:
             names = _and(host["host"] for host in refused)
             yield f"What the registry keeps on {names} cannot be pulled."
@@ -355,22 +390,28 @@ def _addresses(asked: Reference) -> tuple[Address, ...]:
     return ()
 
 
-def _places(registry: Registry) -> Iterator[_Place]:
-    for host in registry.hosts:
-        for port in host.ports:
-            yield _Place(host.pattern, port, Protocol.TCP, host.role, host.needed, host.shared)
+def _places_of(entry: Entry) -> Iterator[_Place]:
+    for target in entry.targets:
+        for port in target.ports:
+            yield _Place(target.pattern, port, Protocol.TCP, target.role, "pull and push")
 
 
-def _is_usable(hosts: list[Explanation]) -> bool:
-    """Whether a pull can work: all that is asked first, and one place that has the layers."""
-    blobs = [host["permitted"] for host in hosts if host["role"] == _BLOBS]
-    others = [host["permitted"] for host in hosts if host["role"] != _BLOBS]
-    return all(others) and (any(blobs) or not blobs)
+def _is_usable(hosts: list[Explanation], asked: Reference) -> bool:
+    """Whether a pull can work: its api, one place to sign in, and one that has the layers."""
+    apis = [host for host in hosts if host["role"] == Role.API]
+    named = [host for host in apis if host["host"] == asked.host]
+    others = [
+        [host["permitted"] for host in hosts if host["role"] == role]
+        for role in (Role.AUTH, Role.BLOBS)
+    ]
+    return any(host["permitted"] for host in named or apis) and all(
+        any(permitted) for permitted in others if permitted
+    )
 
 
-def _registry_name(asked: Reference, registry: Registry | None) -> str:
+def _registry_name(asked: Reference, registry: Known | None) -> str:
     if registry is not None:
-        return registry.id
+        return registry.registry.id
     if asked.port in {None, HTTPS_PORT}:
         return asked.host
     host = f"[{asked.host}]" if ":" in asked.host else asked.host

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
+from ramfw.core.catalog import Catalog, shipped
+
 Network = IPv4Network | IPv6Network
 
 
@@ -78,6 +80,7 @@ class Entry:
 
     `label` is what a person calls it (`docker.io`, `nexus.corp.example:8443`). `expects_name`
     is the file's `names`: whether a name is to be expected in a connection's first bytes.
+    `registry` is the catalogue's id, where the entry names one.
     """
 
     kind: EntryKind
@@ -89,6 +92,7 @@ class Entry:
     scopes: frozenset[ScopeName] = ALL_SCOPES
     expects_name: bool = True
     line: int = 0
+    registry: str = ""
 
     @property
     def grants(self) -> frozenset[tuple[str, str, int, str]]:
@@ -162,6 +166,8 @@ class Policy:
     dns: Dns
     mark_mask: int = 0x0000FFFF
     source: str = field(default="", compare=False)
+    catalog: Catalog = field(default_factory=shipped, compare=False, repr=False)
+    """The catalogue by which the file was read."""
 
     def scope_mode(self, scope: ScopeName) -> ScopeMode:
         """The mode of the scope of this name."""

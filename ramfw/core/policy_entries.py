@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ramfw.core import fqdn
-from ramfw.core.catalog import PLACEHOLDERS, Catalog, Registry
+from ramfw.core.catalog import Catalog
 from ramfw.core.policy import (
     ALL_SCOPES,
     Entry,
@@ -18,8 +18,10 @@ from ramfw.core.policy import (
     ScopeName,
     Target,
 )
+from ramfw.core.policy_lints import lint_hosts
 from ramfw.core.policy_networks import read_network, written
-from ramfw.core.policy_tables import Report, Table, shown
+from ramfw.core.policy_registry import KEYS, read_registry, takes_host
+from ramfw.core.policy_tables import Report, Table
 
 MAX_PORT = 65535
 HTTPS_PORT = 443
@@ -29,7 +31,7 @@ DEFAULT_PORTS = {
     EntryKind.ADDRESS: (HTTPS_PORT,),
 }
 _KEYS = {
-    EntryKind.REGISTRY: ("registry", "scopes"),
+    EntryKind.REGISTRY: KEYS,
     EntryKind.HOST: ("host", "ports", "scopes"),
     EntryKind.PROXY: ("proxy", "ports", "scopes"),
     EntryKind.ADDRESS: ("address", "ports", "protocol", "scopes", "names"),
@@ -46,6 +48,7 @@ def read_entries(tables: list[Table], catalog: Catalog, report: Report) -> tuple
     ]
     paths = [tables[position].path for position, _ in numbered]
     entries = tuple(entry for _, entry in numbered)
+    lint_hosts(entries, paths, catalog, report)
     for later, earlier, what in _permitted_twice(entries):
         first = entries[earlier]
         if first.grants == entries[later].grants:
@@ -58,16 +61,18 @@ def read_entries(tables: list[Table], catalog: Catalog, report: Report) -> tuple
 
 def _entry(table: Table, catalog: Catalog, report: Report) -> Entry | None:
     errors = len(report.errors)
-    kind = _kind(table)
+    kind = _kind(table, catalog)
     entry = None if kind is None else _READERS[kind](table, catalog)
     return entry if len(report.errors) == errors else None
 
 
-def _kind(table: Table) -> EntryKind | None:
+def _kind(table: Table, catalog: Catalog) -> EntryKind | None:
     kinds = [kind for kind in EntryKind if kind in table]
-    if len(kinds) == 1:
+    if len(kinds) == 1 or (
+        kinds == [EntryKind.REGISTRY, EntryKind.HOST] and takes_host(table, catalog)
+    ):
         return kinds[0]
-    table.only((*_ALL_KEYS, *PLACEHOLDERS))
+    table.only((*_ALL_KEYS, *sorted(catalog.placeholder_names)))
     if kinds:
         have = " and ".join(f"`{kind}`" for kind in kinds)
         message = f"has {have}; an entry has exactly one of registry, host, proxy, address"
@@ -79,54 +84,7 @@ def _kind(table: Table) -> EntryKind | None:
 
 
 def _registry(table: Table, catalog: Catalog) -> Entry | None:
-    text = table.text("registry")
-    registry = None if text is None else catalog.get(text)
-    misplaced = {
-        "ports": "an entry with `registry` takes no `ports`: the catalogue has each host's ports",
-        "protocol": "an entry with `registry` takes no `protocol`: registries speak TCP",
-        "names": "an entry with `registry` takes no `names`: its hosts are known by name",
-    }
-    known = _KEYS[EntryKind.REGISTRY]
-    if registry is None:
-        # What an unknown registry would have taken is not known either.
-        known += PLACEHOLDERS
-    else:
-        for key in PLACEHOLDERS:
-            misplaced[key] = f"the catalogue entry `{registry.id}` takes no `{key}`"
-    table.only(known, misplaced)
-    scopes = _scopes(table)
-    if registry is None:
-        if text is not None:
-            _unknown_registry(table, text, catalog)
-        return None
-    _warn_of_shared_addresses(table, registry)
-    targets = tuple(Target(host.pattern, host.ports, host.role) for host in registry.hosts)
-    return Entry(
-        EntryKind.REGISTRY,
-        registry.id,
-        targets=targets,
-        scopes=scopes,
-        line=table.report.line(table.path),
-    )
-
-
-def _unknown_registry(table: Table, text: str, catalog: Catalog) -> None:
-    near = catalog.nearest(text)
-    if near is not None:
-        hint = f'did you mean `registry = "{near}"`?'
-    else:
-        hint = 'permit its hosts one by one: `host = "registry.example"`'
-    table.error("registry", f"`{shown(text)}` is not in the catalogue", hint)
-
-
-def _warn_of_shared_addresses(table: Table, registry: Registry) -> None:
-    shared = {host.shared: host.pattern for host in registry.hosts if host.shared}
-    if shared:
-        table.report.warn(
-            table.at("registry"),
-            f"{', '.join(shared)} serve many others from the addresses of `{registry.id}`; "
-            "this version does not check names yet, so whatever is on an address is opened with it",
-        )
+    return read_registry(table, _scopes(table), catalog)
 
 
 def _host(table: Table, catalog: Catalog) -> Entry | None:
@@ -137,13 +95,16 @@ def _host(table: Table, catalog: Catalog) -> Entry | None:
     try:
         pattern = fqdn.canonical_pattern(text)
     except ValueError as error:
-        table.error("host", str(error))
+        broad = catalog.broad_name(text.strip().lower())
+        if broad is not None:
+            table.error("host", f"`{broad.pattern}`: {broad.danger}", broad.instead)
+        else:
+            table.error("host", str(error))
         return None
     if pattern.removeprefix("*.").split(".")[-1] == "localhost":
         message = "`localhost` is this machine itself, not a host of the network"
         table.error("host", message, f'address = "127.0.0.1" and ports = {list(ports)}')
         return None
-    _warn_of_host(table, pattern, catalog)
     return Entry(
         EntryKind.HOST,
         _label(pattern, ports, HTTPS_PORT),
@@ -151,18 +112,6 @@ def _host(table: Table, catalog: Catalog) -> Entry | None:
         scopes=scopes,
         line=table.report.line(table.path),
     )
-
-
-def _warn_of_host(table: Table, pattern: str, catalog: Catalog) -> None:
-    path = table.at("host")
-    if pattern.startswith("*."):
-        return
-    if catalog.get(pattern) is not None:
-        message = "this permits one host alone, without the registry's hosts for sign-in and layers"
-        table.report.warn(path, message, f'registry = "{pattern}"')
-    elif "." not in pattern:
-        message = f"`{pattern}` is looked up as it is, without a search domain"
-        table.report.warn(path, message, f'host = "{pattern}.corp.example"')
 
 
 def _proxy(table: Table, _catalog: Catalog) -> Entry | None:

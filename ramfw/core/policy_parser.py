@@ -108,8 +108,9 @@ def _syntax_problem(words: str, text: str, source: str) -> Problem:
 
 
 def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
-    root.only(("version", "organization", "allow", "enforcement", "scopes", "dns"))
+    root.only(("version", "organization", "allow", "enforcement", "scopes", "dns", "catalog"))
     _version(root)
+    _catalog(root.table("catalog"), catalog)
     organization = _organization(root.table("organization"))
     entries = read_entries(root.tables("allow"), catalog, root.report)
     enforcement = root.table("enforcement")
@@ -126,6 +127,7 @@ def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
         dns=_dns(root.table("dns")),
         mark_mask=_mark_mask(enforcement),
         source=source,
+        catalog=catalog,
     )
     if not entries:
         message = "the policy has no [[allow]]: it refuses everything in its scopes"
@@ -144,6 +146,36 @@ def _version(root: Table) -> None:
     version = root.integer("version")
     if version is not None and version != VERSION:
         root.error("version", "this ramfw reads policies of version 1", "version = 1")
+
+
+def catalog_file(text: str) -> str | None:
+    """The file that a policy's [catalog] names; None where it names none, or is not readable.
+
+    It must be known before the policy can be read, for the entries are read by the catalogue.
+    """
+    try:
+        table = tomllib.loads(text).get("catalog")
+    except (ValueError, RecursionError):
+        return None
+    file = table.get("file") if isinstance(table, dict) else None
+    return file if isinstance(file, str) and not _file_problem(file) else None
+
+
+def _catalog(table: Table, catalog: Catalog) -> None:
+    table.only(("file",))
+    file = table.text("file")
+    wrong = "" if file is None else _file_problem(file)
+    if wrong:
+        table.error("file", wrong, 'file = "/etc/ramfw/catalog.toml"')
+    elif catalog.problem:
+        message = f"the catalogue that ramfw ships stays in force: {catalog.problem}"
+        table.report.warn(table.at("file"), message)
+
+
+def _file_problem(file: str) -> str:
+    if not file.startswith("/"):
+        return "must be the whole path of a file"
+    return "" if file.isprintable() else "has control characters"
 
 
 def _organization(table: Table) -> Organization:

@@ -92,6 +92,10 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
+    def peek(self, key: str) -> object:
+        """What stands there, whatever it is; nothing is reported."""
+        return self._data.get(key)
+
     def at(self, key: str) -> Path:
         """The path of one of its keys."""
         return (*self.path, key)

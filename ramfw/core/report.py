@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from ramfw.core.catalog_report import in_force
 from ramfw.core.compiler import entry_chain_name
 from ramfw.core.engine import Engine
 from ramfw.core.fqdn import matches
@@ -62,6 +63,7 @@ def report(engine: Engine, counts: Counts, tally: Tally, now: float) -> Report:
             "unfollowed": sorted(links.unfollowed) if links else [],
         },
         "revoked": _count(counts.named.get("revoked", NOTHING)),
+        "catalog": in_force(policy.catalog),
         "policy_problems": list(health.policy_problems),
         "problems": [
             {"what": what, "follows": follows, "mend": mend}
@@ -188,6 +190,7 @@ def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
             "what they send is neither refused nor counted",
             f'mode = "strict" under [scopes.{off[0]}]',
         )
+    yield from _catalog_problem(policy)
     yield (
         "names are not checked yet",
         "an address that a permitted registry shares (a CDN) is open whatever name is asked there",
@@ -231,6 +234,15 @@ def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
             f"the kernel refused the last change: {engine.health.last_rejection}",
             "the rules in the kernel are those of before",
             "ramfw doctor",
+        )
+
+
+def _catalog_problem(policy: Policy) -> Iterator[tuple[str, str, str]]:
+    if policy.catalog.problem:
+        yield (
+            f"the organization's catalogue cannot be used: {policy.catalog.problem}",
+            f"the one that ramfw ships is in force (edition {policy.catalog.edition})",
+            "mend the file, then ramfw reload",
         )
 
 

@@ -73,6 +73,9 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
     rows = [("policy", facts["policy"])]
     if organization["contact"]:
         rows.append(("contact", clean(organization["contact"])))
+    catalog = facts["catalog"]
+    if catalog["source"] != "shipped":
+        rows.append(("catalogue", clean(f"{catalog['source']}, edition {catalog['edition']}")))
     servers = listed(facts["dns"]["servers"]) or "none"
     behind = listed(facts["dns"]["upstream"])
     rows.append(("trusted DNS", f"{servers}, and behind it {behind}" if behind else servers))

@@ -93,13 +93,17 @@ def test_the_policy_page_has_every_key() -> None:
         unknown = 1
         [dns]
         unknown = 1
+        [catalog]
+        unknown = 1
     """
     with pytest.raises(PolicyError) as caught:
         policy_parser.parse(unknown, "", catalog.shipped())
     lists = [str(problem) for problem in caught.value.problems if "known are" in problem.message]
     keys = {key for text in lists for key in re.findall(r"`(\w+)`", text.partition("known are")[2])}
     assert {"registry", "mark_mask", "servers"} <= keys
-    placeholders = set(catalog.PLACEHOLDERS)  # no registry of the catalogue takes one so far
-    tables = {"allow", "scopes", "organization", "enforcement", "dns", "engines", "containers"}
+    placeholders = catalog.shipped().placeholder_names - {"host"}
+    tables = {
+        "allow", "scopes", "organization", "enforcement", "dns", "catalog", "engines", "containers",
+    }  # fmt: skip
     for key in keys - placeholders - tables | {"registry", "version"}:
         assert f"| `{key}` |" in page or f"## `{key}`" in page, key

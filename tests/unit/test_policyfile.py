@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ramfw import policyfile
+from ramfw.core.catalog import shipped
 from ramfw.errors import PolicyError, Problem
+from tests.unit.core.catalogs import REGISTRY
 
 POLICY = 'version = 1\n\n[[allow]]\nhost = "nexus.corp.example"\n'
 NOBODY = 65534
@@ -211,3 +214,58 @@ def test_what_is_wrong_with_the_file_and_in_it_is_said_together(path: Path) -> N
     path.chmod(0o666)
     path.parent.chmod(0o777)
     assert [problem.line for problem in problems(path)] == [0, 0, 2]
+
+
+# -- the organization's catalogue --------------------------------------------------------------
+
+
+@pytest.fixture
+def own(path: Path) -> Path:
+    """A catalogue of the organization's, which its policy names."""
+    own = path.with_name("catalog.toml")
+    own.write_text(REGISTRY)
+    own.chmod(0o644)
+    path.write_text(f'{POLICY}[[allow]]\nregistry = "one.example"\n[catalog]\nfile = "{own}"\n')
+    return own
+
+
+def test_a_policy_is_read_by_the_catalogue_that_it_names(path: Path, own: Path) -> None:
+    policy, warnings = policyfile.read(path)
+
+    assert [entry.label for entry in policy.entries][1] == "one.example"
+    assert (policy.catalog.source, policy.catalog.problem) == (str(own), "")
+    assert not any(warning.key == "catalog.file" for warning in warnings)
+    assert policyfile.catalog_of(path).source == str(own)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda own: own.write_text("nonsense"), "not valid TOML"),
+        (lambda own: own.write_text(REGISTRY + "extra = 1"), "unknown key `extra`"),
+        (lambda own: own.write_bytes(b"\xff"), "is not UTF-8"),
+        (lambda own: own.write_bytes(b"#" * (policyfile.MAX_BYTES + 1)), "a catalogue has at most"),
+        (lambda own: own.unlink(), "No such file"),
+        (lambda own: own.chmod(0o666), "only root may write a catalogue"),
+        (lambda own: (own.unlink(), own.mkdir()), "is a directory, not a catalogue file"),
+        (lambda own: (own.unlink(), own.symlink_to("/dev/null")), "is not a regular file"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_used_leaves_the_shipped_one_in_force_and_says_so(
+    path: Path, own: Path, harm: Callable[[Path], object], words: str
+) -> None:
+    path.write_text(path.read_text().replace("one.example", "ghcr.io"))
+    harm(own)
+
+    policy, warnings = policyfile.read(path)
+
+    (warning,) = [warning for warning in warnings if warning.key == "catalog.file"]
+    assert "the catalogue that ramfw ships stays in force" in warning.message
+    assert words in warning.message
+    assert str(own) in warning.message
+    assert policy.catalog.registries is shipped().registries
+    assert policyfile.catalog_of(path).problem == policy.catalog.problem
+
+
+def test_without_a_policy_the_shipped_catalogue_answers(tmp_path: Path) -> None:
+    assert policyfile.catalog_of(tmp_path / "none.toml") is shipped()

@@ -246,7 +246,7 @@ def test_what_is_missing_before_it_is_settled() -> None:
 def test_a_permitted_image_with_its_addresses_and_how_long_they_count() -> None:
     shown = text(explanation(explain(example().engine, "ghcr.io/x/y:1", NOW), Page(80)))
     assert shown.startswith("ghcr.io/x/y:1 is permitted (an image of ghcr.io: x/y)\n")
-    assert "  + ghcr.io:443 (api: pull and push, tokens included)\n" in shown
+    assert "  + ghcr.io:443 (api: pull and push; tokens included)\n" in shown
     assert "203.0.113.1 (5 min 30 s), " in shown
 
 

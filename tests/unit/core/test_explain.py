@@ -72,6 +72,62 @@ def test_the_lines_that_are_named_permit_what_was_asked(query: str) -> None:
     assert explain_policy(policy(refused["hint"]), query)["permitted"]
 
 
+def test_a_registry_with_placeholders_is_read_from_its_hosts_name() -> None:
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1"
+    refused = explain_policy(NOTHING, image)
+    assert refused["registry"] == "ecr"
+    assert refused["hint"].splitlines()[1:] == [
+        'registry = "ecr"', 'account = "123456789012"', 'region = "eu-west-1"',
+    ]  # fmt: skip
+    mine = policy(refused["hint"])
+    assert explain_policy(mine, image)["permitted"]
+    # Another account shares the bucket and the sign-in, and is refused by its api.
+    other = explain_policy(mine, image.replace("123456789012", "123456789013"))
+    assert not other["permitted"]
+    assert {host["permitted"] for host in other["hosts"]} == {True, False}
+
+
+def test_an_image_has_the_hosts_roles_and_verdicts_of_its_registry() -> None:
+    microsoft = policy('[[allow]]\nregistry = "mcr.microsoft.com"')
+    found = explain_policy(microsoft, "mcr.microsoft.com/dotnet/sdk:8.0")
+    roles = {host["host"]: (host["role"], host["permitted"]) for host in found["hosts"]}
+    assert roles == {
+        "mcr.microsoft.com": ("api", True),
+        "*.data.mcr.microsoft.com": ("blobs", True),
+    }
+    assert found["permitted"]
+
+
+def test_one_of_several_apis_is_the_one_that_counts() -> None:
+    europe = policy('[[allow]]\nregistry = "gcr.io"\nexclude = ["us.gcr.io"]')
+    assert explain_policy(europe, "eu.gcr.io/project/app")["permitted"]
+    assert not explain_policy(europe, "us.gcr.io/project/app")["permitted"]
+
+
+def test_what_an_entry_includes_is_shown_with_the_registry() -> None:
+    def hosts(text: str) -> set[str]:
+        return {host["host"] for host in explain_policy(policy(text), "quay.io/org/x")["hosts"]}
+
+    plain = '[[allow]]\nregistry = "quay.io"'
+    assert hosts(f'{plain}\ninclude = ["*.quay.io"]') - hosts(plain) == {"*.quay.io"}
+
+
+def test_a_registry_of_ones_own_has_its_bucket() -> None:
+    harbor = policy(
+        '[[allow]]\nregistry = "harbor"\nhost = "harbor.corp.example"\n'
+        'storage = "layers.s3.eu-west-1.amazonaws.com"'
+    )
+    found = explain_policy(harbor, "harbor.corp.example/team/app:1")
+    assert found["permitted"]
+    assert [host["role"] for host in found["hosts"]] == ["api", "blobs"]
+
+
+def test_a_registry_that_cannot_be_permitted_says_why_and_has_no_lines() -> None:
+    found = explain_policy(NOTHING, "docker.scarf.sh/org/app")
+    assert found["hint"] == ""
+    assert any("any publisher of Scarf chooses" in note for note in found["notes"])
+
+
 def test_the_api_host_alone_is_not_enough_for_a_pull() -> None:
     alone = policy('[[allow]]\nhost = "registry-1.docker.io"')
     assert not explain_policy(alone, "alpine")["permitted"]

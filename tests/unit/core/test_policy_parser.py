@@ -230,13 +230,13 @@ def test_an_address_may_be_one_or_a_range(written: str, network: IPv4Network | I
             3,
             "allow[0].registry",
             "not in",
-            'did you mean `registry = "docker.io"`?',
+            'did you mean `registry = "docker.io"`? Or `ocir.io`?',
         ),
         (
-            entry('registry = "ecr"\naccount = "123456789012"'),
+            entry('registry = "zzz"\naccount = "123456789012"'),
             3,
             "allow[0].registry",
-            "`ecr` is not in the catalogue",
+            "`zzz` is not in the catalogue",
             'permit its hosts one by one: `host = "registry.example"`',
         ),
         (
@@ -268,7 +268,14 @@ def test_an_address_may_be_one_or_a_range(written: str, network: IPv4Network | I
         (entry('host = "gh_cr.io"'), 3, "allow[0].host", "an underscore", ""),
         (entry('host = "*"'), 3, "allow[0].host", "`*` alone", ""),
         (entry('host = "*.com"'), 3, "allow[0].host", "top-level domain", ""),
-        (entry('host = "*.blob.core.windows.net"'), 3, "allow[0].host", "public suffix", ""),
+        (
+            entry('host = "*.cloudfront.net"'),
+            3,
+            "allow[0].host",
+            "every customer of CloudFront is below it",
+            "the exact distribution, which `ramfw discover IMAGE` shows",
+        ),
+        (entry('host = "*.github.io"'), 3, "allow[0].host", "public suffix", ""),
         (entry('host = "192.0.2.1"'), 3, "allow[0].host", '`address = "192.0.2.1"`', ""),
         (
             entry('ports = [5000]\nhost = "LocalHost"'),
@@ -808,7 +815,7 @@ servers = []
     [
         ("version = 1", 1, "", "it refuses everything in its scopes"),
         (entry('proxy = "p.example"'), 3, "allow[0].proxy", "(CONNECT)"),
-        (entry('host = "ghcr.io"'), 3, "allow[0].host", "without the registry's hosts"),
+        (entry('host = "ghcr.io"'), 3, "allow[0].host", "one host alone"),
         (entry('host = "nexus"'), 3, "allow[0].host", "without a search domain"),
         (entry('registry = "docker.io"'), 3, "allow[0].registry", "CloudFront"),
         (

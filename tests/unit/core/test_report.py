@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
+from ramfw.core.catalog import shipped
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
     Cgroup,
@@ -271,3 +273,20 @@ def test_a_quiet_machine_has_no_problems_but_the_one_of_this_version() -> None:
     driver.cgroups(("engines.slice", 1))
     driver.tell(ServersChanged((ip_address(SERVER),)))
     assert list(problems(driver)) == ["names are not checked yet"]
+
+
+def test_a_catalogue_that_cannot_be_used_is_a_problem_and_the_shipped_one_in_force() -> None:
+    broken = replace(policy(), catalog=replace(shipped(), problem="/etc/c.toml: is no good"))
+    driver = Driver()
+    driver.start(broken)
+    follows, mend = problems(driver)[
+        "the organization's catalogue cannot be used: /etc/c.toml: is no good"
+    ]
+    assert "the one that ramfw ships is in force" in follows
+    assert "ramfw reload" in mend
+    assert told(driver)["catalog"] == {
+        "edition": shipped().edition,
+        "source": "shipped",
+        "problem": "/etc/c.toml: is no good",
+    }
+    assert not any("catalogue" in what for what in problems(started()))
