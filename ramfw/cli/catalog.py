@@ -91,7 +91,7 @@ def hosts(instance: Instance, entry: str, settings: tuple[str, ...]) -> None:
     from ramfw.core import catalog_report
 
     found = _catalog(instance)
-    known, choice = _entry(found, entry, settings)
+    known, choice = entry_of(found, entry, settings)
     facts = catalog_report.hosts_of(found, known.registry, known.values, choice)
     _print(instance, facts, catalog_text.hosts(facts, page(sys.stdout)))
 
@@ -119,7 +119,7 @@ def _registry(found: Catalog, text: str) -> Registry:
     return registry
 
 
-def _entry(found: Catalog, text: str, settings: tuple[str, ...]) -> tuple[Known, Choice]:
+def entry_of(found: Catalog, text: str, settings: tuple[str, ...]) -> tuple[Known, Choice]:
     """What an entry with these settings would take; a wrong one is bad usage."""
     from ramfw.core.catalog import Known
     from ramfw.core.registries import Access, Choice

@@ -71,7 +71,7 @@ def parse(text: str) -> Reference:
         raise ValueError(f"this is a URL; write the host or the image alone: `{rest or 'ghcr.io'}`")
     if _IMAGE_ID.fullmatch(text):
         raise ValueError("this is the id of an image, which does not say where it comes from")
-    address = _address(text)
+    address = address_of(text)
     if address is not None:
         return Reference(Kind.ADDRESS, str(address), address=address)
     if "/" in text:
@@ -148,7 +148,7 @@ def _host_and_port(text: str) -> tuple[str, int | None, IPv4Address | IPv6Addres
         port = int(digits) if len(digits) <= len(str(MAX_PORT)) else 0
         if not 1 <= port <= MAX_PORT:
             raise ValueError(f"a port is a number from 1 to {MAX_PORT}")
-    address = _address(written)
+    address = address_of(written)
     if address is not None:
         return str(address), port, address
     if written.startswith("["):
@@ -156,7 +156,16 @@ def _host_and_port(text: str) -> tuple[str, int | None, IPv4Address | IPv6Addres
     return fqdn.canonical(written), port, None
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def tag_or_digest(text: str) -> str:
+    """What comes after the name of an image that `parse` took: its digest, its tag, or `latest`."""
+    name, at, digest = text.partition("@")
+    if at:
+        return digest
+    return name.rpartition("/")[2].partition(":")[2] or "latest"
+
+
+def address_of(text: str) -> IPv4Address | IPv6Address | None:
+    """The address that a text is, with or without brackets; ValueError for one with a zone."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         address = ip_address(bare)

@@ -272,9 +272,10 @@ class Host:
         self.daemon = None
         self.run("nft", "delete", "table", "inet", "ramfw")
 
-    def ramfw(self, *argv: str, on_terminal: bool = False) -> Outcome:
+    def ramfw(self, *argv: str, on_terminal: bool = False, as_nobody: bool = False) -> Outcome:
         """Run a ramfw command; on a terminal it may use colour."""
-        command = [*_ramfw(), *argv]
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        command = [*(nobody if as_nobody else ()), *_ramfw(), *argv]
         if on_terminal:
             line = f"stty columns 80; {shlex.join(command)}"
             command = ["script", "--quiet", "--return", "--command", line, "/dev/null"]

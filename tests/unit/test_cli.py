@@ -26,7 +26,17 @@ from tests.unit.fake_daemon import fake_daemon
 
 GOOD = 'version = 1\n[[allow]]\nregistry = "ghcr.io"\n'
 BAD = 'version = 1\n[[allow]]\nhots = "ghcr.io"\n[dns]\nservers = []\n'
-COMMANDS = ("run", "status", "check", "explain", "catalog", "reload", "unload", "doctor")
+COMMANDS = (
+    "run",
+    "status",
+    "check",
+    "explain",
+    "catalog",
+    "discover",
+    "reload",
+    "unload",
+    "doctor",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from ramfw.core.explain import explain, explain_policy
 from tests.unit.example_engine import DNS, NOW, POLICY, example, example_status
 from tests.unit.fake_checker import Willing
 from tests.unit.fake_daemon import fake_daemon
+from tests.unit.observe.registry_server import Registry, reply, serving
 
 PAGE = (Path(__file__).parents[2] / "docs/json.md").read_text()
 EXAMPLES = {
@@ -161,3 +162,20 @@ def test_catalog_hosts() -> None:
     real = run("catalog", "hosts", "lscr.io", "--json")
     assert {host["registry"] for host in real["hosts"]} == {"lscr.io", "ghcr.io"}
     assert differences(real, EXAMPLES["catalog_hosts"]) == []
+
+
+def test_discover_and_verify() -> None:
+    registry = Registry()
+    with serving(registry) as server:
+        realm = f'Bearer realm="http://127.0.0.1:{server.port}/token"'
+        registry.routes |= {
+            "GET /v2/": reply(401, WWW_Authenticate=realm),
+            "GET /token": reply(200, b'{"token": "t"}'),
+        }
+        image = f"127.0.0.1:{server.port}/org/app:1"
+        real = run("discover", "--plain-http", image, "--json")
+        held = run("catalog", "verify", "quay.io", "--plain-http", "--image", image, "--json")
+    assert [host["role"] for host in real["hosts"]] == ["api", "auth", "blobs"]
+    assert differences(real, EXAMPLES["discover"]) == []
+    assert held["drift"] == ["127.0.0.1"]
+    assert differences(held, EXAMPLES["catalog_verify"]) == []
