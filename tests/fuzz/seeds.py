@@ -7,6 +7,9 @@ import struct
 import dns.message
 import dns.rrset
 
+from tests.unit.wire.hello_sample import hello as made
+from tests.unit.wire.hello_sample import recorded, server_name
+
 RECORDS = (
     ("A", "registry.example. CNAME cdn.example.", "cdn.example. A 192.0.2.1"),
     ("AAAA", "registry.example. AAAA 2001:db8::1", "example. NS ns.example."),
@@ -54,7 +57,23 @@ def streams() -> list[bytes]:
     return [bytes((5, 3, 60, 9, 200, 30)) + framed]
 
 
+REQUEST = b"GET /v2/ HTTP/1.1\r\nHost: registry.example:5000\r\nAccept: */*\r\n\r\n"
+CONNECT = b"CONNECT registry.example:443 HTTP/1.1\r\nHost: registry.example:443\r\n\r\n"
+
+
+def hellos() -> list[bytes]:
+    """Of real clients, and with names in several records."""
+    return [*recorded().values(), made(server_name(b"registry.example"), size=40)]
+
+
+def openings() -> list[bytes]:
+    """Hellos and requests, behind the places where they are cut."""
+    others = [REQUEST, CONNECT, b"PRI * HTTP/2.0\r\n\r\n", b"SSH-2.0-x\r\n", b"\x80\x2e\1\0\2"]
+    return [bytes((3, 20, 90, 200)) + stream for stream in (*hellos(), *others)]
+
+
 def seeds(target: str) -> list[bytes]:
     """What to begin with for a target."""
     by_target = {"dns_stream": streams, "ip_packet": packets, "kernel": packets}
+    by_target |= {"hello": hellos, "opening": openings, "tcp_segment": packets}
     return by_target.get(target, dns_messages)()

@@ -9,11 +9,13 @@ from contextlib import suppress
 import dns.flags
 import dns.message
 
-from ramfw.wire import netlink, nflog, nfqueue, packet
+from ramfw.core.opening import BrokenHello, Hello, Unfinished
+from ramfw.wire import first_bytes, netlink, nflog, nfqueue, packet, tcp, tls_hello
 from ramfw.wire.dns_answer import answer_to
 from ramfw.wire.dns_message import answers, question
 from ramfw.wire.dns_service import neutralize
 from ramfw.wire.dns_stream import Reassembler
+from tests.unit.wire.hello_sample import openssl
 
 
 class BrokenPromiseError(Exception):
@@ -90,6 +92,52 @@ def kernel(data: bytes) -> None:
         list(netlink.errors(data))
 
 
+def hello(data: bytes) -> None:
+    """OpenSSL reads no other name than the one that is read here."""
+    found = tls_hello.read(data)
+    heard, name = openssl().reads(data)
+    if not heard:
+        return
+    promise(isinstance(found, Hello | BrokenHello), f"OpenSSL reads {name}, here it is {found}")
+    if isinstance(found, Hello):
+        promise(found.server_name == (name and name.lower()), f"{found} but {name}")
+
+
+def opening(data: bytes) -> None:
+    """What a stream is does not hang on where it is cut, and stays when more comes."""
+    if len(data) < 2:
+        return
+    cuts, stream = data[1 : 1 + data[0] % 8], data[1 + data[0] % 8 :]
+    whole = first_bytes.read(stream)
+    so_far = Unfinished()
+    for cut in sorted(cuts):
+        found = first_bytes.read(stream[: cut * len(stream) // 255], so_far)
+        if not isinstance(found, Unfinished):
+            promise(type(found) is type(whole), f"{found} became {whole}")
+            return
+        so_far = found
+    promise(
+        type(first_bytes.read(stream, so_far)) is type(whole), f"{whole} is not found in pieces"
+    )
+
+
+def tcp_segment(data: bytes) -> None:
+    """Every packet that is written to end a flow is one that its receiver takes."""
+    found = tcp.read(data)
+    if not isinstance(found, tcp.TcpSegment):
+        return
+    promise(found.transport + 20 <= found.start <= found.end <= len(data), f"{found}")
+    for made in (tcp.answer(data, found, b"x"), tcp.reset_back(found), tcp.reset_onward(found)):
+        again = tcp.read(made)
+        promise(isinstance(again, tcp.TcpSegment), "a packet that is none")
+        if isinstance(again, tcp.TcpSegment):
+            promise(tcp.checksum_is_right(made, again), "a wrong checksum")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (dns_message, dns_service, dns_stream, ip_packet, kernel)
+    target.__name__: target
+    for target in (
+        *(dns_message, dns_service, dns_stream, ip_packet, kernel),
+        *(hello, opening, tcp_segment),
+    )
 }
