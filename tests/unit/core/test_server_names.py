@@ -62,13 +62,18 @@ ports = [443, 514]
 names = false
 
 [[allow]]
+address = "10.8.0.0/24"
+ports = [514]
+protocol = "udp"
+
+[[allow]]
 host = "engines.example"
 scopes = ["engines"]
 
 [[allow]]
 host = "late.example"
 """
-HUB, NEXUS, PKG, PROXY, ADDRESS, UNREAD, ENGINES, LATE = range(16, 24)
+HUB, NEXUS, PKG, PROXY, ADDRESS, UNREAD, UDP, ENGINES, LATE = range(16, 25)
 RULES = ServerNames(
     dict(enumerate(policy(POLICY).entries, start=HUB)),
     shipped(),
@@ -407,6 +412,7 @@ def test_proxies_where_others_pass_reach_no_known_registry() -> None:
 def test_an_entry_that_expects_no_name_is_not_read(judge: Judge, opening: Opening) -> None:
     assert judge(opening, "10.9.0.5", 514) == Permit(UNREAD)
     assert judge(opening, "10.9.1.5", 514) != Permit(UNREAD)
+    assert judge(opening, "10.8.0.5", 514) != Permit(UDP)
 
 
 @BOTH

@@ -98,6 +98,10 @@ def test_extension_headers_are_passed_by() -> None:
     assert checksum_is_right(data, segment(data))
 
 
+# A header whose length counts in fours, and one whose length counts in eights, before a fragment's.
+AFTER_AUTHENTICATION = bytes((60, 4)) + bytes(22) + bytes((44, 0)) + bytes(6)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -105,7 +109,7 @@ def test_extension_headers_are_passed_by() -> None:
         packet(FOUR, b"payload", fragment=0x0001),
         packet(SIX, extensions=bytes((6, 0, 0, 1)) + bytes(4), first=44),
         packet(SIX, extensions=bytes((44, 0)) + bytes(6) + bytes((6, 0)) + bytes(6), first=60),
-        packet(SIX, extensions=bytes((44, 0)) + bytes(6) + bytes((6, 0)) + bytes(6), first=51),
+        packet(SIX, extensions=AFTER_AUTHENTICATION + bytes((6, 0)) + bytes(6), first=51),
     ],
 )
 def test_a_fragment_is_called_one(data: bytes) -> None:
@@ -150,7 +154,7 @@ def test_a_wrong_checksum_is_seen(key: FlowKey) -> None:
         (bytes((AUTHENTICATION, 4, 1, 2)), {AUTHENTICATION: b"\1\2"}),
         (bytes((FAST_OPEN, 2, 1, 0)), {FAST_OPEN: b""}),
         (bytes((FAST_OPEN, 2, FAST_OPEN, 2)), {FAST_OPEN: b""}),
-        (bytes((0, FAST_OPEN, 2, 0)), {}),
+        (bytes((0, 2, FAST_OPEN, 2)), {}),
         (bytes((FAST_OPEN, 9, 0, 0)), {}),
         (bytes((FAST_OPEN, 1, 0, 0)), {}),
         (bytes((1, 1, 1, FAST_OPEN)), {}),
