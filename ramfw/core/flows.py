@@ -18,6 +18,8 @@ number from before the connection), and then sends the server another. Each rule
 - *A judgement is settled when the server has acknowledged the bytes that were judged.* All copies
   of them that ever passed were the same, so these it took. Until then the flow's packets must come
   by here; afterwards none needs to. An acknowledgement of what never passed is not believed.
+- *The end is an end.* Some servers answer a request that the stream ends in. So a FIN has what
+  there is judged, is settled with it, and what comes for a place behind it ends the flow.
 - *Never for ever.* What is exceeded is refused: time, the bytes and segments of a flow, those of
   all flows together (then it is the oldest that loses its place, not the newcomer).
 
@@ -39,16 +41,11 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
+from ramfw.core.assembly import MAX_STREAM, Assembly
 from ramfw.core.opening import Opening, Unfinished, judged_end
-
-MAX_STREAM = 1 << 15
-"""Bytes of a flow that are put together; the readers have decided by then."""
 
 MAX_SEGMENTS = 512
 """Segments of a flow before it is judged."""
-
-MAX_GAPS = 32
-"""Segments of a flow that wait for one before them."""
 
 MAX_BYTES = 16 << 20
 """Bytes of all flows together."""
@@ -69,9 +66,6 @@ LONGEST_SETTLED = 5.0
 
 LONGEST_REFUSED = 60.0
 """Seconds for which a refused flow is remembered, with the reason."""
-
-_MODULUS = 1 << 32
-_HALF = 1 << 31
 
 
 class Reason(StrEnum):
@@ -123,6 +117,7 @@ class Flags:
     """What a segment's header says that bears on its payload."""
 
     syn: bool = False
+    fin: bool = False
     urgent: bool = False
 
 
@@ -166,75 +161,26 @@ _EXPIRY = {
 _DONE = frozenset({_State.SETTLED, _State.REFUSED})
 
 
-class _Flow:
-    """One flow; offsets count from its first byte."""
+class _Flow(Assembly):
+    """One flow, and how far it has come."""
 
-    __slots__ = (
-        "data",
-        "end",
-        "entered",
-        "first",
-        "passed",
-        "progress",
-        "reason",
-        "segments",
-        "state",
-        "waiting",
-    )
+    __slots__ = ("end", "ends", "entered", "passed", "progress", "reason", "segments", "state")
 
     def __init__(self, first: int, now: float) -> None:
-        self.first = first
+        super().__init__(first)
         self.state = _State.SILENT
         self.entered = now
-        self.data = b""  # without a gap, from offset 0
-        self.waiting: list[tuple[int, bytes]] = []  # beyond a gap
         self.progress: Unfinished | None = None
         self.segments = 0
         self.passed = 0  # the offset behind all that went on
         self.end = 0  # the offset behind what was judged
+        self.ends = False  # whether that was all, and a FIN behind it
         self.reason = Reason.NOT_PERMITTED
 
-    def offset(self, sequence: int) -> int:
-        return (sequence - self.first + _HALF) % _MODULUS - _HALF
-
-    @property
-    def size(self) -> int:
-        return len(self.data) + sum(len(piece) for _, piece in self.waiting)
-
-    def has_room(self, after: int, size: int) -> bool:
-        """Whether so many bytes may wait that end at this offset."""
-        waits = sum(len(piece) for _, piece in self.waiting) + size
-        return max(after, waits) <= MAX_STREAM and len(self.waiting) < MAX_GAPS
-
-    def agrees(self, offset: int, payload: bytes) -> bool:
-        """Whether no byte differs from one that is known for its place."""
-        known = self.data[offset : offset + len(payload)]
-        if known != payload[: len(known)]:
-            return False
-        for start, piece in self.waiting:
-            low = max(offset, start)
-            high = min(offset + len(payload), start + len(piece))
-            if (
-                low < high
-                and payload[low - offset : high - offset] != piece[low - start : high - start]
-            ):
-                return False
-        return True
-
-    def join(self) -> None:
-        """Add what waits to the data, as far as there is no gap."""
-        progress = bool(self.waiting)
-        while progress:
-            progress = False
-            for start, piece in self.waiting:
-                if start <= len(self.data):
-                    self.waiting.remove((start, piece))
-                    self.data += piece[len(self.data) - start :]
-                    progress = True
-                    break
-
-    def clear(self) -> None:
-        self.data, self.waiting, self.progress = b"", [], None
+    def fits(self, offset: int, payload: bytes) -> bool:
+        """Whether it may be the same stream."""
+        beyond = self.ends and offset + len(payload) > self.end
+        return not beyond and self.agrees(offset, payload)
 
 
 def _of_done(flow: _Flow | None) -> Verdict:
@@ -247,12 +193,18 @@ def _of_done(flow: _Flow | None) -> Verdict:
 class Flows:
     """All flows that are not settled yet. Never raises, whatever clients send.
 
-    `read` is `wire.first_bytes.read`: all bytes so far, and what it said before, to what they are.
-    Keys are the caller's: one for each flow, the same in both directions.
+    `read` and `ended` are those of `wire.first_bytes`: what all bytes so far are, given what was
+    said before, and what they are when no more will come. Keys are the caller's: one for each
+    flow, the same in both directions.
     """
 
-    def __init__(self, read: Callable[[bytes, Unfinished | None], Unfinished | Opening]) -> None:
+    def __init__(
+        self,
+        read: Callable[[bytes, Unfinished | None], Unfinished | Opening],
+        ended: Callable[[bytes], Opening],
+    ) -> None:
         self._read = read
+        self._ended = ended
         self._flows: dict[Hashable, _Flow] = {}
         # Of each state, in the order in which they entered it: the first expires first.
         self._by_state: dict[_State, dict[Hashable, _Flow]] = {state: {} for state in _State}
@@ -273,12 +225,12 @@ class Flows:
         """
         known = self._flows.get(key)
         if known is not None:
-            if known.first == first % _MODULUS:
+            if known.first == first % (1 << 32):
                 return
             self._forget(key, known)
         while len(self._flows) >= MAX_FLOWS:
             self._evict(_State)
-        flow = _Flow(first % _MODULUS, now)
+        flow = _Flow(first, now)
         self._flows[key] = self._by_state[_State.SILENT][key] = flow
 
     def segment(
@@ -286,7 +238,7 @@ class Flows:
     ) -> Verdict:
         """What may become of a segment of the client: `sequence` is its first byte's.
 
-        Segments without payload need not come by, unless they are urgent.
+        Segments without payload need not come by, unless they are urgent or the last.
         """
         flow = self._flows.get(key)
         if flags.syn and payload:
@@ -298,32 +250,37 @@ class Flows:
         offset = flow.offset(sequence)
         if offset < 0:
             payload, offset = payload[-offset:], 0
-        if payload and not flow.agrees(offset, payload):
+        if payload and not flow.fits(offset, payload):
             return self._refuse(key, flow, Reason.CONFLICT, now)
-        if not payload:
-            return PASS_ON
         if flow.state is _State.PERMITTED:
-            flow.passed = max(flow.passed, offset + len(payload))
+            if payload:
+                flow.passed = max(flow.passed, offset + len(payload))
             return PASS_ON
+        return self._undecided(key, flow, offset, payload, now, fin=flags.fin)
+
+    def _undecided(  # noqa: PLR0913 - a segment's fields
+        self, key: Hashable, flow: _Flow, offset: int, payload: bytes, now: float, *, fin: bool
+    ) -> Verdict:
+        """A segment of a flow that is not judged yet, and differs from nothing that is known."""
         if flow.state is _State.ASKED:
+            return DROP if payload or fin else PASS_ON
+        if fin and offset > len(flow.data):
             return DROP
-        return self._more(key, flow, offset, payload, now)
+        verdict = self._more(key, flow, offset, payload, now) if payload else PASS_ON
+        if fin and flow.state is _State.READING and verdict == PASS_ON:
+            flow.ends = True
+            return self._ask(key, flow, self._ended(flow.data), now)
+        return verdict
 
     def _more(self, key: Hashable, flow: _Flow, offset: int, payload: bytes, now: float) -> Verdict:
         """A segment of a flow whose opening is not whole yet."""
-        held, after = len(flow.data), offset + len(payload)
-        before = flow.size
-        if offset > held:
-            if not flow.has_room(after, len(payload)):
-                return DROP
-            flow.waiting.append((offset, payload))
-        elif after > held:
-            flow.data += payload[held - offset : MAX_STREAM - offset]
-            flow.join()
+        held, before = len(flow.data), flow.size
+        if not flow.add(offset, payload):
+            return DROP
         if flow.state is _State.SILENT:
             self._enter(key, flow, _State.READING, now)
         self._bytes += flow.size - before
-        flow.passed = max(flow.passed, after)
+        flow.passed = max(flow.passed, offset + len(payload))
         flow.segments += 1
         if flow.segments > MAX_SEGMENTS:
             return self._refuse(key, flow, Reason.TOO_MANY_SEGMENTS, now)
@@ -341,13 +298,16 @@ class Flows:
             if len(flow.data) >= MAX_STREAM:
                 return self._refuse(key, flow, Reason.TOO_LONG, now)
             return PASS_ON
+        return self._ask(key, flow, found, now)
+
+    def _ask(self, key: Hashable, flow: _Flow, opening: Opening, now: float) -> Judge:
         # Only what was judged is compared from here on; what comes behind it is the client's.
         self._bytes -= flow.size
-        flow.end = judged_end(found, len(flow.data))
-        flow.data, flow.waiting, flow.progress = flow.data[: flow.end], [], None
+        flow.end = judged_end(opening, len(flow.data))
+        flow.keep(flow.end)
         self._bytes += flow.end
         self._enter(key, flow, _State.ASKED, now)
-        return Judge(found)
+        return Judge(opening)
 
     def permitted(self, key: Hashable, now: float) -> bool:
         """The opening was judged well: whether the segment that waits may go on."""
@@ -369,15 +329,15 @@ class Flows:
         if flow is None or flow.state is not _State.PERMITTED:
             return False
         # A FIN has a number of its own.
-        if not flow.end <= flow.offset(ack) <= flow.passed + 1:
+        if not flow.end + flow.ends <= flow.offset(ack) <= flow.passed + 1:
             return False
         self._bytes -= flow.size
-        flow.clear()
+        flow.keep(0)
         self._enter(key, flow, _State.SETTLED, now)
         return True
 
     def expire(self, now: float) -> list[Expired]:
-        """The flows that ran out of time since; the others are only forgotten."""
+        """The flows that ran out of time since; silent, settled and refused ones are forgotten."""
         expired = []
         for state, flows in self._by_state.items():
             while flows:
@@ -406,7 +366,7 @@ class Flows:
 
     def _refuse(self, key: Hashable, flow: _Flow, reason: Reason, now: float) -> Refuse:
         self._bytes -= flow.size
-        flow.clear()
+        flow.keep(0)
         flow.reason = reason
         self._enter(key, flow, _State.REFUSED, now)
         return Refuse(reason)

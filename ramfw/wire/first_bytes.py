@@ -7,13 +7,14 @@ is whole, and no line of a protocol is whose client speaks first.
 
 from __future__ import annotations
 
-from ramfw.core.opening import Opening, Other, Unfinished
+from ramfw.core.opening import BrokenHello, Opening, Other, Unfinished
 from ramfw.wire import http_request, tls_hello
 
 MAX_BYTES = http_request.MAX_HEAD
 """Bytes of a stream after which nothing is Unfinished any more."""
 
 _SSH = b"SSH-"
+_TLS = b"\x16\x03"
 
 
 def read(stream: bytes, before: Unfinished | None = None) -> Unfinished | Opening:
@@ -30,3 +31,14 @@ def read(stream: bytes, before: Unfinished | None = None) -> Unfinished | Openin
     if not isinstance(http, http_request.NotHttp):
         return http
     return Other("SSH" if stream.startswith(_SSH) else "")
+
+
+def ended(stream: bytes) -> Opening:
+    """What the bytes are when no more will come."""
+    found = read(stream)
+    if not isinstance(found, Unfinished):
+        return found
+    if stream.startswith(_TLS):
+        return BrokenHello("a ClientHello that is not whole")
+    request = http_request.ended(stream)
+    return Other("") if isinstance(request, http_request.NotHttp) else request

@@ -69,6 +69,17 @@ def read(stream: bytes) -> Outcome:
         return _broken(stream[begin:MAX_HEAD], str(error))
 
 
+def ended(stream: bytes) -> BrokenRequest | NotHttp:
+    """What bytes are, of which `read` says IncompleteHead, when no more will come.
+
+    Some servers answer a head that ends with the stream.
+    """
+    start = stream.lstrip(b"\r\n")[:MAX_HEAD]
+    if not _LIKE_A_REQUEST.match(start):
+        return NotHttp()
+    return _broken(start, "a request that is not whole")
+
+
 def _beginning(stream: bytes, begin: int) -> Outcome | None:
     """What the first line tells; None for that of a request, which is whole or over-long."""
     end = stream.find(b"\n", begin, MAX_HEAD)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.core import flows as module
+from ramfw.core.assembly import MAX_GAPS, MAX_STREAM
 from ramfw.core.flows import (
     DROP,
     LONGEST_OPENING,
@@ -18,9 +19,7 @@ from ramfw.core.flows import (
     LONGEST_SETTLED,
     LONGEST_SILENCE,
     LONGEST_UNSETTLED,
-    MAX_GAPS,
     MAX_SEGMENTS,
-    MAX_STREAM,
     PASS_ON,
     Expired,
     Flags,
@@ -30,7 +29,7 @@ from ramfw.core.flows import (
     Refuse,
     Verdict,
 )
-from ramfw.core.opening import Hello, Opening, Unfinished
+from ramfw.core.opening import Hello, Opening, Other, Unfinished
 
 FIRST = 0xFFFFFFF0  # the sequence numbers wrap soon
 KEY = "client"
@@ -40,6 +39,10 @@ def read_name(stream: bytes, _before: Unfinished | None = None) -> Unfinished | 
     """A protocol of the tests: a name, and a dot at its end."""
     end = stream.find(b".") + 1
     return Hello(stream[: end - 1].decode("latin-1"), False, (), end) if end else Unfinished()  # noqa: FBT003
+
+
+def ended(stream: bytes) -> Opening:
+    return Other(stream.decode("latin-1"))
 
 
 def name_of(verdict: Verdict) -> str | None:
@@ -54,18 +57,16 @@ def name_of(verdict: Verdict) -> str | None:
 class Story:
     """One flow, and what comes by of it."""
 
-    flows: Flows = field(default_factory=lambda: Flows(read_name))
+    flows: Flows = field(default_factory=lambda: Flows(read_name, ended))
     now: float = 1000.0
 
     def opens(self, first: int = FIRST) -> Story:
         self.flows.opened(KEY, first, self.now)
         return self
 
-    def sends(
-        self, offset: int, payload: bytes, *, syn: bool = False, urgent: bool = False
-    ) -> Verdict:
+    def sends(self, offset: int, payload: bytes, **flags: bool) -> Verdict:
         sequence = (FIRST + offset) % (1 << 32)
-        return self.flows.segment(KEY, sequence, payload, self.now, Flags(syn, urgent))
+        return self.flows.segment(KEY, sequence, payload, self.now, Flags(**flags))
 
     def permits(self) -> bool:
         return self.flows.permitted(KEY, self.now)
@@ -228,6 +229,7 @@ def test_an_acknowledgement_of_what_never_passed_is_not_believed() -> None:
     story.sends(0, b"a.")
     story.permits()
 
+    assert story.sends(9, b"") == PASS_ON
     assert not story.acknowledges(4)
     assert story.acknowledges(3)  # its FIN
 
@@ -261,6 +263,49 @@ def test_a_refused_flow_stays_refused() -> None:
     assert not story.acknowledges(8)
     story.flows.refused(KEY, story.now, Reason.CONFLICT)
     assert story.sends(8, b"more") == Refuse(Reason.NOT_PERMITTED)
+
+
+def test_a_request_that_the_stream_ends_in_is_judged_unfinished() -> None:
+    """Some servers answer it: half a line, and then no more."""
+    with_payload, alone = Story().opens(), Story().opens()
+
+    assert with_payload.sends(0, b"half", fin=True) == Judge(Other("half"))
+    assert alone.sends(0, b"half") == PASS_ON
+    assert alone.sends(4, b"", fin=True) == Judge(Other("half"))
+    assert alone.sends(4, b"", fin=True) == DROP
+    assert alone.sends(4, b"") == PASS_ON
+    assert alone.permits()
+    assert alone.sends(4, b"", fin=True) == PASS_ON
+    assert not alone.acknowledges(4)
+    assert alone.acknowledges(5)
+
+
+def test_a_decoy_of_an_end_is_found_out_by_what_comes_behind_it() -> None:
+    story = Story().opens()
+    assert story.sends(0, b"half", fin=True) == Judge(Other("half"))
+    assert story.permits()
+
+    assert not story.acknowledges(4)
+    assert story.sends(4, b"refused.") == Refuse(Reason.CONFLICT)
+
+
+def test_the_end_of_what_is_whole_or_empty_is_nothing_to_judge() -> None:
+    whole, empty, later = Story().opens(), Story().opens(), Story().opens()
+
+    assert name_of(whole.sends(0, b"a.", fin=True)) == "a"
+    assert empty.sends(0, b"", fin=True) == PASS_ON
+    assert name_of(later.sends(0, b"a.")) == "a"
+    assert later.permits()
+    assert later.sends(2, b"", fin=True) == PASS_ON
+
+
+def test_an_end_beyond_a_gap_is_asked_for_again() -> None:
+    story = Story().opens()
+
+    assert story.sends(1, b".", fin=True) == DROP
+    assert story.sends(1, b"", fin=True) == DROP
+    assert story.sends(0, b"a") == PASS_ON
+    assert name_of(story.sends(1, b".", fin=True)) == "a"
 
 
 # -- bounds --------------------------------------------------------------------------------------
@@ -341,7 +386,7 @@ def test_the_oldest_loses_its_place_when_all_flows_hold_too_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 100)
-    flows = Flows(read_name)
+    flows = Flows(read_name, ended)
     for key in range(5):
         flows.opened(key, 0, 0)
         assert flows.segment(key, 0, b"x" * 30, 0) == PASS_ON
@@ -357,7 +402,7 @@ def test_the_oldest_loses_its_place_when_all_flows_hold_too_much(
 
 def test_the_oldest_silent_flow_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FLOWS", 3)
-    flows = Flows(read_name)
+    flows = Flows(read_name, ended)
     for key in range(3):
         flows.opened(key, 0, 0)
     assert name_of(flows.segment(0, 0, b"a.", 0)) == "a"
@@ -380,59 +425,86 @@ class Server:
         self.keeps_first = keeps_first
         self.bytes: dict[int, int] = {}
         self.read = 0  # what the application has, and no copy changes
+        self.fin: int | None = None
 
-    def takes(self, offset: int, payload: bytes) -> None:
+    def takes(self, offset: int, payload: bytes, *, fin: bool) -> None:
+        if self.ended:
+            return
         for place, byte in enumerate(payload, offset):
             if place >= self.read and not (self.keeps_first and place in self.bytes):
                 self.bytes[place] = byte
-        while self.read in self.bytes:
+        if fin:
+            self.fin = offset + len(payload)
+        while self.read in self.bytes and not self.ended:
             self.read += 1
+
+    @property
+    def ended(self) -> bool:
+        return self.read == self.fin
 
     @property
     def stream(self) -> bytes:
         return bytes(self.bytes[place] for place in range(self.read))
 
 
-SEGMENTS = st.lists(
-    st.tuples(st.integers(-3, 12), st.text("abp.", min_size=1, max_size=6), st.booleans()),
-    max_size=14,
+@dataclass(frozen=True)
+class Sent:
+    """A segment, and whether it gets from ramfw to the server."""
+
+    offset: int
+    text: str
+    arrives: bool
+    fin: bool = False
+
+
+SENT = st.builds(
+    Sent,
+    st.integers(-3, 12),
+    st.text("abp.", max_size=6),
+    st.booleans(),
+    st.integers(0, 5).map(lambda number: number == 0),
 )
+SEGMENTS = st.lists(SENT, max_size=14)
 
 
 @given(SEGMENTS, st.booleans(), st.booleans())
 def test_no_server_takes_another_opening_than_the_one_that_was_judged(
-    segments: list[tuple[int, str, bool]],
+    segments: list[Sent],
     keeps_first: bool,  # noqa: FBT001
     acknowledges: bool,  # noqa: FBT001
 ) -> None:
     """Anyone sends anything, of which any part is lost on its way behind ramfw."""
-    story, server, judged, settled = Story().opens(), Server(keeps_first=keeps_first), "", False
-    for offset, text, arrives in segments:
-        verdict = story.sends(offset, text.encode())
-        if (name := name_of(verdict)) is not None:
-            judged = name
-            if not name.startswith("p"):
+    story, server, settled = Story().opens(), Server(keeps_first=keeps_first), False
+    judged = b""
+    for sent in segments:
+        verdict = story.sends(sent.offset, sent.text.encode(), fin=sent.fin)
+        if isinstance(verdict, Judge):
+            judged = (
+                verdict.opening.protocol.encode()
+                if isinstance(verdict.opening, Other)
+                else f"{name_of(verdict)}.".encode()
+            )
+            if not judged.startswith(b"p"):
                 story.flows.refused(KEY, story.now)
                 continue
             assert story.permits()
         elif verdict != PASS_ON:
             continue
-        if arrives:
-            server.takes(offset, text.encode())
-        has_opening = b"." in server.stream
-        assert not has_opening or server.stream.startswith(f"{judged}.".encode())
-        assert not has_opening or judged.startswith("p")
+        if sent.arrives:
+            server.takes(sent.offset, sent.text.encode(), fin=sent.fin)
+        answers = b"." in server.stream or (server.ended and server.stream != b"")
+        assert not answers or (server.stream.startswith(judged) and judged.startswith(b"p"))
         if acknowledges and not settled:
-            settled = story.acknowledges(server.read)
-            assert settled == has_opening
+            settled = story.acknowledges(server.read + server.ended)
+            assert answers or not settled
 
 
 @given(SEGMENTS)
-def test_what_is_held_is_counted(segments: list[tuple[int, str, bool]]) -> None:
+def test_what_is_held_is_counted(segments: list[Sent]) -> None:
     story = Story().opens()
-    for offset, text, judge in segments:
-        verdict = story.sends(offset, text.encode())
-        if isinstance(verdict, Judge) and judge:
+    for sent in segments:
+        verdict = story.sends(sent.offset, sent.text.encode(), fin=sent.fin)
+        if isinstance(verdict, Judge) and sent.arrives:
             story.permits()
         flow = story.flows._flows[KEY]
         assert story.flows.held_bytes == flow.size

@@ -18,7 +18,7 @@ from ramfw.core.opening import (
     Unfinished,
     judged_end,
 )
-from ramfw.wire.first_bytes import MAX_BYTES, read
+from ramfw.wire.first_bytes import MAX_BYTES, ended, read
 from tests.unit.wire.hello_sample import hello, recorded, server_name
 
 HELLO = hello(server_name(b"registry.example"))
@@ -86,3 +86,33 @@ def test_a_real_hello_is_unfinished_to_its_last_byte(client: str, size: int) -> 
 
     assert fed(stream, size) == read(stream)
     assert isinstance(fed(stream[:-1], size), Unfinished)
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (HELLO[:-1], BrokenHello("a ClientHello that is not whole")),
+        (b"\x16\x03", BrokenHello("a ClientHello that is not whole")),
+        (b"\x16", Other("")),
+        (b"GET /v2/", BrokenRequest("a request that is not whole", (), registry_api=True)),
+        (
+            b"\r\n" + REQUEST[:-2],
+            BrokenRequest("an empty line before the request", ("registry.example",), True),  # noqa: FBT003
+        ),
+        (
+            REQUEST[:-3],
+            BrokenRequest("a request that is not whole", ("registry.example",), registry_api=True),
+        ),
+        (
+            b"HEAD http://ghcr.io/ HTTP",
+            BrokenRequest("a request that is not whole", ("ghcr.io",), registry_api=False),
+        ),
+        (b"\r\n", Other("")),
+        (b"stats", Other("")),
+        (b"", Other("")),
+        (REQUEST, read(REQUEST)),
+        (HELLO, read(HELLO)),
+    ],
+)
+def test_what_a_stream_is_that_ends_too_soon(stream: bytes, expected: Opening) -> None:
+    assert ended(stream) == expected
