@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, policyfile
 from ramfw.control_server import Arguments, ControlServer
-from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
+from ramfw.core.commands import Command, Decide, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
     AnswersHeld,
@@ -42,21 +42,25 @@ from ramfw.core.events import (
     WatchChanged,
 )
 from ramfw.core.explain import explain
+from ramfw.core.marks import MarkLayout
+from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
 from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
-from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
+from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
 from ramfw.notify import notify
 from ramfw.observe.conntrack import held_ids
 from ramfw.observe.dnswatch import DnsWatch
 from ramfw.observe.following import follow
+from ramfw.observe.openings import OpeningsWatch
 from ramfw.observe.resolver import Resolver
 from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
 from ramfw.program.nft import Nft
 from ramfw.watchdog import BEAT, Watchdog
+from ramfw.wire import first_bytes
 
 log = logging.getLogger("ramfw")
 T = TypeVar("T")
@@ -121,7 +125,7 @@ class Daemon:
         self._beat = show_life
         self._policy_path = policy_path
         self._control_path = control_path
-        self._engine = Engine(random.random)
+        self._engine = Engine(random.random, NameCheck(first_bytes.read, first_bytes.ended))
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._resolver = Resolver()
         self._watched: Watch | None = None
@@ -139,6 +143,7 @@ class Daemon:
         self._kernel_lock = threading.Lock()
         self._batches = Batches()
         self._dns: DnsWatch | None = None
+        self._openings: OpeningsWatch | None = None
 
     async def run(self, policy: Policy) -> None:
         """Until `stop`; see the module's `run`."""
@@ -164,6 +169,11 @@ class Daemon:
                 asyncio.get_running_loop().remove_reader(listener)
             self._dns.close()
             self._dns = None
+        if self._openings is not None:
+            for listener in self._openings.sockets:
+                asyncio.get_running_loop().remove_reader(listener)
+            self._openings.close()
+            self._openings = None
         self._batches.close()
 
     async def _show_life(self) -> None:
@@ -172,6 +182,7 @@ class Daemon:
             notify("WATCHDOG=1")
             if self._dns is not None:
                 self._dns.read_questions(time.monotonic())
+            self._read_openings()
             await asyncio.sleep(BEAT)
 
     async def _main_loop(self, policy: Policy) -> None:
@@ -180,7 +191,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        self._handle(await self._open_dns_watch())
+        watch = await self._open_dns_watch()
+        self._handle(self._open_openings_watch(watch, policy))
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
         self._handle(TableRead(state))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
@@ -215,6 +227,8 @@ class Daemon:
     def _handle(self, event: Event, *, more: bool = False) -> None:
         if isinstance(event, ServersChanged):
             self._resolver.set_servers(event.servers)
+        if isinstance(event, PolicyLoaded) and self._openings is not None:
+            self._openings.marks = MarkLayout(event.policy.mark_mask)
         events = deque([event])
         while events:
             for command in self._engine.handle(events.popleft(), time.monotonic(), more=more):
@@ -232,7 +246,7 @@ class Daemon:
             log.info("the policy is in force: %s", self._policy_path)
             notify("READY=1")
 
-    def _carry_out(self, command: Command) -> Event | None:
+    def _carry_out(self, command: Command) -> Event | None:  # noqa: C901 - a case each
         """Do it, or begin to; what came of it where that is known at once."""
         match command:
             case Program() | ReadTable() if self._unloading:
@@ -244,6 +258,9 @@ class Daemon:
             case Release(handles):
                 if self._dns is not None:
                     self._dns.release(handles)
+            case Decide(fates):
+                if self._openings is not None:
+                    self._openings.decide(fates)
             case ReadTable():
                 self._start(self._read_table(command))
             case Resolve(name):
@@ -317,6 +334,28 @@ class Daemon:
         for listener in self._dns.sockets:
             asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
         return WatchChanged(form, problem)
+
+    def _open_openings_watch(self, watch: WatchChanged, policy: Policy) -> WatchChanged:
+        """Listen for first bytes too, where packets can be held."""
+        problem = watch.problem
+        if watch.form.holds:
+            try:
+                self._openings = OpeningsWatch(MarkLayout(policy.mark_mask))
+            except ObserveError as error:
+                problem = str(error)
+        if self._openings is None:
+            if policy.names_required:
+                raise MissingError(
+                    f"[names] required: names cannot be checked here ({problem}): ramfw doctor"
+                )
+            return replace(watch, names=False)
+        for listener in self._openings.sockets:
+            asyncio.get_running_loop().add_reader(listener, self._read_openings)
+        return replace(watch, names=True)
+
+    def _read_openings(self) -> None:
+        if self._openings is not None and (event := self._openings.read()) is not None:
+            self._handle(event)
 
     def _read_dns_watch(self) -> None:
         if self._dns is not None and (held := self._dns.read(time.monotonic())):

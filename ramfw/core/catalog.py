@@ -188,6 +188,9 @@ def _is_broad(broad: BroadName, pattern: str) -> bool:
     return broad.below and pattern.startswith("*.") and name.endswith(f".{known}")
 
 
+NO_CATALOG = Catalog(MappingProxyType({}))
+
+
 def load(text: str, source: str = SHIPPED) -> Catalog:
     """The catalogue in a TOML text; ValueError says what is wrong with it and in which entry."""
     read: CatalogText = parse(text)

@@ -55,6 +55,25 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a packet that waits: it goes on, and `entry_id` becomes its flow's id.
+
+    None: the flow stays as it is. With `dropped` the packet does not go on; its sender repeats it.
+    """
+
+    handle: int
+    entry_id: int | None = None
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Let held packets go on, or not."""
+
+    fates: tuple[Fate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the journal. `level` is one of syslog's words: info, warning, err."""
 
@@ -62,4 +81,4 @@ class Note:
     message: str
 
 
-Command = Program | ReadTable | Resolve | Release | Watch | Note
+Command = Program | ReadTable | Resolve | Release | Decide | Watch | Note

@@ -20,7 +20,24 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from ramfw.core.events import Address
-from ramfw.core.marks import AUDITED, FORGED, REFUSED, RESOLVERS, MarkLayout
+from ramfw.core.marks import (
+    AUDITED,
+    FORGED,
+    PASSED,
+    REFUSED,
+    RESOLVERS,
+    UNDECIDED,
+    MarkLayout,
+)
+from ramfw.core.name_rules import (
+    Checks,
+    marked,
+    name_chains,
+    name_sets,
+    set_mark,
+    takes_verdict,
+    unsettled_ids,
+)
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
 from ramfw.core.ruleset import (
     ACCEPT,
@@ -49,6 +66,7 @@ from ramfw.core.ruleset import (
     SocketCgroup,
     Tag,
     Untag,
+    Verdict,
     goto,
 )
 from ramfw.core.watch_rules import Surroundings, WatchForm, watch_chains, watch_sets
@@ -58,6 +76,9 @@ GUARD_PRIORITY = -10
 
 KEY4 = ("ipv4_addr", "inet_proto", "inet_service")
 KEY6 = ("ipv6_addr", "inet_proto", "inet_service")
+
+DNS_OVER_TLS = 853
+"""A port of no registry; but who asks other servers there learns what ramfw does not."""
 
 ENTRIES = "entries"
 """The map from an entry's id to its chain."""
@@ -74,6 +95,8 @@ class Machine:
     cgroups: Mapping[ScopeName, frozenset[CgroupElement]] | None = None
     servers: frozenset[Address] = frozenset()
     watch: WatchForm = WatchForm.NONE
+    names: bool = False
+    """Whether first bytes can be held: where answers can, and nobody else listens for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +106,7 @@ class NumberedEntry:
     entry_id: int
     label: str
     digest: str
+    expects_name: bool = False
 
 
 def entry_chain_name(entry_id: int) -> str:
@@ -126,7 +150,9 @@ def compile_ruleset(
     entries: Iterable[NumberedEntry],
 ) -> Ruleset:
     """The table that the policy means on this machine."""
-    return _Compiler(policy, machine).ruleset(tuple(entries))
+    reads_names = machine.names and machine.watch.holds
+    meant = policy if reads_names else policy.by_addresses()
+    return _Compiler(meant, machine).ruleset(tuple(entries))
 
 
 class _Compiler:
@@ -137,6 +163,7 @@ class _Compiler:
         self.audit = policy.mode is Mode.AUDIT
         self.bridges = bridges_name(policy.containers.interfaces)
         self.scopes = tuple(s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF)
+        self.checks_names = machine.names and machine.watch.holds and bool(self.scopes)
 
     # -- the whole -----------------------------------------------------------------------------
 
@@ -149,9 +176,13 @@ class _Compiler:
         chains += self._base_chains()
         if self.scopes:
             chains += watch_chains(self.machine.watch, self._surroundings())
+        if self.checks_names:
+            chains += name_chains(self._checks())
         counters = {entry_chain_name(e.entry_id) for e in live}
         counters |= {f"{scope}_refused" for scope in ScopeName}
         counters |= {f"{scope}_audited" for scope in ScopeName} | {"revoked", "answers"}
+        if self.checks_names:
+            counters |= {"openings", "passed", "unread"}
         return Ruleset(tuple(chains), tuple(self._sets(live)), frozenset(counters))
 
     def _entry_chain(self, entry: NumberedEntry) -> Chain:
@@ -170,16 +201,24 @@ class _Compiler:
             elements=frozenset(self.policy.containers.interfaces),
         )
         yield NamedSet("uplinks", ("ifname",), elements=frozenset(self.machine.uplinks))
-        ids = {self.marks.value(e.entry_id) for e in live}
+        ids = {e.entry_id for e in live}
         if self.audit:
-            ids.add(self.marks.value(AUDITED))
-        yield NamedSet("live", ("mark",), counted=True, elements=frozenset(ids))
+            ids.add(AUDITED)
+        if self.checks_names:
+            awaited = unsettled_ids(self.scopes)
+            ids |= awaited | {PASSED}
+            yield NamedSet("awaited", ("mark",), elements=self._values(awaited))
+            yield from name_sets(
+                self._checks(), [(e.entry_id, entry_chain_name(e.entry_id)) for e in live]
+            )
+        yield NamedSet("live", ("mark",), counted=True, elements=self._values(ids))
         for scope, ports in (
             (ScopeName.CONTAINERS, self.policy.containers.registry_ports),
             (ScopeName.HOST, self.policy.host.registry_ports),
         ):
-            if scope in self.scopes:
-                yield NamedSet(f"{scope}_ports", ("inet_service",), elements=frozenset(ports))
+            if self.policy.scope_mode(scope) is ScopeMode.STRICT:
+                judged = frozenset({*ports, DNS_OVER_TLS})
+                yield NamedSet(f"{scope}_ports", ("inet_service",), elements=judged)
         for scope, level in self._cgroup_levels():
             yield NamedSet(
                 f"{scope}_{level}",
@@ -202,8 +241,16 @@ class _Compiler:
             ENTRIES,
             ("classid",),
             data=VERDICTS,
-            elements=frozenset(Jump(e.entry_id, entry_chain_name(e.entry_id)) for e in live),
+            elements=frozenset(Jump(e.entry_id, self._opened_by(e)) for e in live),
         )
+
+    def _values(self, ids: Iterable[int]) -> frozenset[Element]:
+        return frozenset(self.marks.value(entry_id) for entry_id in ids)
+
+    def _opened_by(self, entry: NumberedEntry) -> str:
+        """Where a flow to an address of the entry goes: its name may have to be read first."""
+        waits = self.checks_names and entry.expects_name
+        return "undecided" if waits else entry_chain_name(entry.entry_id)
 
     def _cgroup_levels(self) -> list[tuple[ScopeName, int]]:
         """Which levels the patterns reach: one set and one rule for each."""
@@ -240,6 +287,9 @@ class _Compiler:
     # -- chains of a scope ---------------------------------------------------------------------
 
     def _scope_chains(self, scope: ScopeName) -> Iterable[Chain]:
+        if self.policy.scope_mode(scope) is ScopeMode.REGISTRIES:
+            yield from self._registries_chains(scope)
+            return
         outside = self._outside(scope)
         judge, refuse, guard = f"judge_{scope}", f"refuse_{scope}", f"guard_{scope}"
         no_flow = Match(Field.CT_STATE, frozenset({"invalid", "untracked"}))
@@ -255,6 +305,7 @@ class _Compiler:
                 # With nf_conntrack_tcp_loose (the default) a mid-stream packet counts as new.
                 (Match(Field.CT_STATE, frozenset({"new"})), not_syn, goto(refuse)),
                 *self._lookups(scope),
+                *self._unsettle(scope),
                 (self._marked(0, negated=True), ACCEPT),
                 *self._first_try(),
                 (goto(refuse),),
@@ -274,6 +325,37 @@ class _Compiler:
             ),
         )
 
+    def _registries_chains(self, scope: ScopeName) -> Iterable[Chain]:
+        """Of a scope in which only registries are refused, by name, wherever they are."""
+        invalid = Match(Field.CT_STATE, frozenset({"invalid", "untracked"}))
+        # From a container, what conntrack cannot follow would leave with an address of its own.
+        of_no_flow = DROP if scope is ScopeName.CONTAINERS and not self.audit else ACCEPT
+        yield Chain(
+            f"judge_{scope}",
+            (
+                self._to_bridges(),
+                (Match(Field.OIFNAME, "lo"), ACCEPT),
+                (Match(Field.L4PROTO, "tcp", negated=True), ACCEPT),
+                (invalid, of_no_flow),
+                *self._lookups(scope),
+                (self._marked(UNDECIDED), goto(f"unsettle_{scope}")),
+                (self._marked(0), goto(f"unsettle_{scope}")),
+            ),
+        )
+        refused = (f"{scope}_audited", AUDITED) if self.audit else (f"{scope}_refused", REFUSED)
+        yield Chain(f"refuse_{scope}", ((Count(refused[0]), self._mark(refused[1])),))
+
+    def _to_bridges(self) -> Rule:
+        return (
+            Match(Field.OIFNAME, SetRef(self.bridges)),
+            Match(Field.OIFNAME, SetRef("uplinks"), negated=True),
+            ACCEPT,
+        )
+
+    def _unsettle(self, scope: ScopeName) -> Iterable[Rule]:
+        if self.checks_names:
+            yield self._marked(UNDECIDED), goto(f"unsettle_{scope}")
+
     def _first_try(self) -> Iterable[Rule]:
         """Where answers run ahead of us: drop a first SYN, for its repetition a second later.
 
@@ -291,11 +373,7 @@ class _Compiler:
 
     def _outside(self, scope: ScopeName) -> tuple[Rule, ...]:
         """What the scope's mode leaves alone, the same for judge and guard."""
-        to_bridges: Rule = (
-            Match(Field.OIFNAME, SetRef(self.bridges)),
-            Match(Field.OIFNAME, SetRef("uplinks"), negated=True),
-            ACCEPT,
-        )
+        to_bridges = self._to_bridges()
         if scope is ScopeName.ENGINES:
             return (
                 (Match(Field.L4PROTO, "icmp"), ACCEPT),
@@ -342,6 +420,10 @@ class _Compiler:
             Match(Field.IIFNAME, SetRef("uplinks"), negated=True),
         )
         forwarded = ScopeName.CONTAINERS in self.scopes
+        guarded: list[Rule] = []
+        if self.policy.containers.mode is ScopeMode.STRICT:
+            guarded.append((*from_bridges, goto("guard_containers")))
+        verdict = [takes_verdict(self.marks)] if self.checks_names else []
         if self.scopes:
             yield Chain(
                 "judge_output",
@@ -362,9 +444,15 @@ class _Compiler:
         if self.audit:
             # Nothing is refused; the guard's place in the hook only counts.
             if self.scopes:
-                yield Chain("guard_output", (reply, (live, ACCEPT)), Hook("output", GUARD_PRIORITY))
+                yield Chain(
+                    "guard_output",
+                    (reply, *verdict, (live, ACCEPT)),
+                    Hook("output", GUARD_PRIORITY),
+                )
             if forwarded:
-                yield Chain("guard_forward", ((live, ACCEPT),), Hook("forward", GUARD_PRIORITY))
+                yield Chain(
+                    "guard_forward", (*verdict, (live, ACCEPT)), Hook("forward", GUARD_PRIORITY)
+                )
             return
         not_live: Rule = (self._marked(0, negated=True), goto("refuse_marked"))
         # A flow on which an answer was forged goes on; only nothing is learned from it.
@@ -375,13 +463,19 @@ class _Compiler:
         if self.scopes:
             yield Chain(
                 "guard_output",
-                (reply, (live, ACCEPT), *forged, not_live, *self._by_socket("guard")),
+                (reply, *verdict, (live, ACCEPT), *forged, not_live, *self._by_socket("guard")),
                 Hook("output", GUARD_PRIORITY),
             )
         if forwarded:
             yield Chain(
                 "guard_forward",
-                ((live, ACCEPT), reply, not_live, (*from_bridges, goto("guard_containers"))),
+                (
+                    *verdict,
+                    (live, ACCEPT),
+                    reply,
+                    not_live,
+                    *guarded,
+                ),
                 Hook("forward", GUARD_PRIORITY),
             )
         yield Chain(
@@ -414,17 +508,37 @@ class _Compiler:
             servers=self.machine.servers,
         )
 
+    def _checks(self) -> Checks:
+        of_containers = tuple(
+            (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")),)
+            for scope, level in self._cgroup_levels()
+            if scope is ScopeName.CONTAINERS
+        )
+        return Checks(
+            self.marks,
+            {scope: self.policy.scope_mode(scope) for scope in self.scopes},
+            self.bridges,
+            of_containers,
+            is_native=self.machine.watch is WatchForm.NATIVE,
+            forwards=ScopeName.CONTAINERS in self.scopes,
+        )
+
     def _by_socket(self, step: str) -> Iterable[Rule]:
         """Whose packet it is, engines before containers before the rest of the host."""
+
+        def leads(scope: ScopeName) -> Verdict:
+            is_open = self.policy.scope_mode(scope) is ScopeMode.REGISTRIES
+            return ACCEPT if step == "guard" and is_open else goto(f"{step}_{scope}")
+
         for scope, level in self._cgroup_levels():
-            yield (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")), goto(f"{step}_{scope}"))
+            yield (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")), leads(scope))
         if ScopeName.HOST in self.scopes:
-            yield (goto(f"{step}_host"),)
+            yield (leads(ScopeName.HOST),)
 
     # -- marks ---------------------------------------------------------------------------------
 
     def _mark(self, entry_id: int) -> SetMark:
-        return SetMark(self.marks.others, self.marks.value(entry_id))
+        return set_mark(self.marks, entry_id)
 
     def _marked(self, entry_id: int, *, negated: bool = False) -> Match:
-        return Match(Masked(Field.CT_MARK, self.marks.mask), self.marks.value(entry_id), negated)
+        return marked(self.marks, entry_id, negated=negated)

@@ -15,7 +15,17 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from ramfw.core.addresses import special_use
-from ramfw.core.commands import Command, Note, Program, ReadTable, Release, Resolve, Watch
+from ramfw.core.commands import (
+    Command,
+    Decide,
+    Fate,
+    Note,
+    Program,
+    ReadTable,
+    Release,
+    Resolve,
+    Watch,
+)
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.events import (
     AnswersHeld,
@@ -23,6 +33,7 @@ from ramfw.core.events import (
     Committed,
     Event,
     LinksChanged,
+    OpeningsHeld,
     PolicyLoaded,
     PolicyRefused,
     Rejected,
@@ -35,6 +46,7 @@ from ramfw.core.events import (
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions
 from ramfw.core.leases import Leases
 from ramfw.core.ledger import Changes, Ledger
+from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
 from ramfw.core.policy import Policy, ScopeName
@@ -98,8 +110,9 @@ class Health:
 class Engine:
     """All state of the running program but the kernel's."""
 
-    def __init__(self, jitter: Callable[[], float]) -> None:
+    def __init__(self, jitter: Callable[[], float], name_check: NameCheck) -> None:
         """`jitter` gives numbers from 0 to 1, spread evenly (see `Names`)."""
+        self.name_check = name_check
         self.policy: Policy | None = None
         self.facts = Facts()
         self.numbering = Numbering()
@@ -146,6 +159,7 @@ class Engine:
         """When a Tick is due, if nothing happens before."""
         times = [self.leases.next_expiry(), self._static_due]
         times.append(next(iter(self._held.values()), None))
+        times.append(self.name_check.next_deadline())
         if self.facts.servers is not None:
             times.append(self.names.next_due())
         return min((time for time in times if time is not None), default=None)
@@ -171,11 +185,15 @@ class Engine:
 
     # -- events --------------------------------------------------------------------------------
 
-    def _take_in(self, event: Event, now: float) -> Iterable[Command]:  # noqa: C901 - a case each
+    def _take_in(  # noqa: C901, PLR0912 - a case each
+        self, event: Event, now: float
+    ) -> Iterable[Command]:
         match event:
             # First what somebody waits for.
             case AnswersHeld():
                 self._answers_held(event, now)
+            case OpeningsHeld():
+                yield Decide(self._openings_held(event, now))
             case Committed():
                 yield from self._committed()
             case PolicyLoaded():
@@ -185,7 +203,7 @@ class Engine:
                 yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
             case Resolved():
                 self._resolved(event, now)
-            case WatchChanged(form, problem):
+            case WatchChanged(form, problem, _):
                 self.facts.watch, self._desired = event, None
                 yield Note(
                     "warning" if problem else "info", f"DNS watch: {form} {problem}".rstrip()
@@ -206,7 +224,9 @@ class Engine:
                 pass
 
     def _policy_loaded(self, event: PolicyLoaded, now: float) -> Iterable[Command]:
-        self.policy = event.policy
+        watch = self.facts.watch
+        checks = watch is not None and watch.names
+        self.policy = event.policy if checks else event.policy.by_addresses()
         self.health.policy_problems = ()
         self.numbering.assign(event.policy.entries, event.held_ids)
         self._permissions_changed(now)
@@ -239,6 +259,8 @@ class Engine:
         known = self.facts.servers
         servers = known.trusted if known else ()
         self.permissions = Permissions(self.policy, self.numbering.entries, servers)
+        if self.policy is not None:
+            self.name_check.follow(self.policy, self.numbering.entries)
         self._static_due = now
         self._desired = None
         self.ledger.recheck(self.permissions)
@@ -272,6 +294,11 @@ class Engine:
             self.ledger.touch(changed)
             self.health.answers_learned += 1
 
+    def _openings_held(self, event: OpeningsHeld, now: float) -> tuple[Fate, ...]:
+        """Judge first bytes, after what their servers said before."""
+        self.name_check.copied(event.copies, now, lost=event.lost)
+        return tuple(self.name_check.held(one, self.leases, now) for one in event.segments)
+
     def _let_go(self, handles: Iterable[int]) -> Iterable[Command]:
         """Release those that still wait."""
         still = tuple(h for h in handles if self._held.pop(h, None) is not None)
@@ -280,6 +307,7 @@ class Engine:
 
     def _housekeeping(self, now: float) -> None:
         self.ledger.touch(self.leases.expire(now))
+        self.name_check.expire(now)
         if self._static_due is not None and self._static_due <= now:
             self.ledger.touch_networks(self.permissions.networks())
             self._static_due = now + LIFE_OF_STATIC / 2
@@ -418,5 +446,6 @@ class Engine:
             self._cgroups(),
             frozenset(trusted),
             watch.form if watch else WatchForm.NONE,
+            names=watch is not None and watch.names,
         )
         return compile_ruleset(policy, machine, self.numbering.numbered.values())

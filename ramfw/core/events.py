@@ -6,9 +6,12 @@ differences, so that a lost event is mended by the next one.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
+from ramfw.core.flows import Flags
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.tablestate import TableState
 from ramfw.core.watch_rules import WatchForm
@@ -82,12 +85,49 @@ class AnswersHeld:
     answers: tuple[HeldAnswer, ...]
 
 
+class Copied(NamedTuple):
+    """What a server said on a flow whose first bytes are awaited; `opens`: it was a SYN-ACK."""
+
+    key: Hashable
+    acknowledged: int
+    opens: bool
+
+
+class HeldSegment(NamedTuple):
+    """A packet with data of a flow whose first bytes are awaited; it waits under `handle`.
+
+    `key` is the flow's, the same in both directions; `destination` is the packed address.
+    """
+
+    handle: int
+    key: Hashable
+    scope: ScopeName
+    destination: bytes
+    port: int
+    sequence: int
+    payload: bytes
+    flags: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningsHeld:
+    """Packets that arrived together, and what servers had said before; `lost`: not all of it."""
+
+    segments: tuple[HeldSegment, ...]
+    copies: tuple[Copied, ...]
+    lost: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class WatchChanged:
-    """How DNS answers can be shown to ramfw on this machine, and what hinders a better way."""
+    """How DNS answers can be shown to ramfw on this machine, and what hinders a better way.
+
+    `names` tells that first bytes can be held too.
+    """
 
     form: WatchForm
     problem: str = ""
+    names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +215,7 @@ Event = (
     | PolicyRefused
     | Resolved
     | AnswersHeld
+    | OpeningsHeld
     | WatchChanged
     | ServersChanged
     | LinksChanged

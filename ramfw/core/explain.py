@@ -26,6 +26,7 @@ from ramfw.core.policy import (
     Protocol,
     ScopeMode,
     ScopeName,
+    UnknownHosts,
 )
 from ramfw.core.policy_lints import allow_lines
 from ramfw.core.policy_networks import written
@@ -319,11 +320,15 @@ class _Explainer:
         return f"refused to {_and(refused)}"
 
     def _judges(self, scope: ScopeName, place: _Place) -> bool:
-        """Whether the scope looks at flows to this place: engines' always, others' by port."""
+        """Whether the scope refuses such a place: engines' always, others' by name or by port."""
         if scope is ScopeName.ENGINES:
             return True
         if place.is_loopback:
             return False
+        if self._policy.scope_mode(scope) is ScopeMode.REGISTRIES:
+            known = self._catalog.registry_of(place.host) is not None
+            refuses = self._policy.unknown_hosts(scope) is UnknownHosts.REFUSE
+            return place.protocol is Protocol.TCP and (known or refuses)
         if place.protocol is Protocol.UDP:
             return place.port == HTTPS_PORT
         others = {

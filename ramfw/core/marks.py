@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ramfw.core.policy import ScopeName
+
 REFUSED = 1
 """The flow was judged and is not permitted."""
 UNDECIDED = 2
-"""The flow waits for its name to be read; kept for the name check."""
+"""The flow goes to an address that is open to certain names; which scope it is in follows."""
 AUDITED = 3
 """The flow is not permitted and passes, because the policy is in audit mode."""
 RESOLVERS = 4
@@ -19,6 +21,13 @@ RESOLVERS = 4
 
 FORGED = 5
 """The flow is to a DNS server, and somebody in a scope sent an answer in the server's place."""
+
+PASSED = 7
+"""The flow's first bytes were read, and nothing is known against them (mode `registries`)."""
+
+UNSETTLED = {ScopeName.ENGINES: (8, 9), ScopeName.CONTAINERS: (10, 11), ScopeName.HOST: (12, 13)}
+"""The flow's first bytes are awaited, or its server has not taken them yet: before and after the
+server has sent data."""
 
 FIRST_ENTRY_ID = 16
 LAST_ID = 0xFFFF

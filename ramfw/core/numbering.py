@@ -16,6 +16,11 @@ from ramfw.core.policy import Entry
 from ramfw.core.ruleset import Ruleset
 
 
+def number(entry_id: int, entry: Entry) -> NumberedEntry:
+    """What the compiler must know of an entry."""
+    return NumberedEntry(entry_id, entry.label, entry.digest, entry.expects_name)
+
+
 @dataclass(slots=True)
 class Numbering:
     """The ids of the policy in force, in its order."""
@@ -27,11 +32,11 @@ class Numbering:
     def adopt(self, ruleset: Ruleset) -> None:
         """Take over the ids of a table that an earlier daemon left."""
         for chain in ruleset.chains:
-            stem, _, number = chain.name.partition("_")
-            if stem != "entry" or not number.isdigit() or int(number) < FIRST_ENTRY_ID:
+            stem, _, digits = chain.name.partition("_")
+            if stem != "entry" or not digits.isdigit() or int(digits) < FIRST_ENTRY_ID:
                 continue
             digest, _, label = chain.comment.partition(" ")
-            self._adopted[digest] = NumberedEntry(int(number), label, digest)
+            self._adopted[digest] = NumberedEntry(int(digits), label, digest)
 
     def assign(self, entries: Iterable[Entry], held: frozenset[int]) -> None:
         """Number the entries of a new policy; `held` are the ids that live flows carry."""
@@ -46,13 +51,14 @@ class Numbering:
                 fresh.append((position, entry))
                 order.append(-1)
                 continue
-            taken[known.entry_id], numbered[known.entry_id] = entry, known
+            taken[known.entry_id] = entry
+            numbered[known.entry_id] = number(known.entry_id, entry)
             order.append(known.entry_id)
         used = set(taken) | set(self.numbered) | held
         used |= {n.entry_id for n in self._adopted.values()}
         free = (i for i in range(FIRST_ENTRY_ID, LAST_ID + 1) if i not in used)
         for position, entry in fresh:
-            new = NumberedEntry(next(free), entry.label, entry.digest)
+            new = number(next(free), entry)
             taken[new.entry_id], numbered[new.entry_id] = entry, new
             order[position] = new.entry_id
         self._adopted.clear()

@@ -7,7 +7,7 @@ canonical (`fqdn`), all ports are 1 to 65535, all sequences keep the file's orde
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
@@ -37,6 +37,13 @@ class ScopeMode(StrEnum):
     STRICT = "strict"
     REGISTRIES = "registries"
     OFF = "off"
+
+
+class UnknownHosts(StrEnum):
+    """What happens in mode `registries` to a TLS host on which nothing is known."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
 
 
 class Protocol(StrEnum):
@@ -128,6 +135,7 @@ class ContainersScope:
     interfaces: tuple[str, ...]
     cgroups: tuple[str, ...]
     registry_ports: tuple[int, ...]
+    unknown: UnknownHosts = UnknownHosts.ALLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class HostScope:
 
     mode: ScopeMode
     registry_ports: tuple[int, ...]
+    unknown: UnknownHosts = UnknownHosts.ALLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +173,7 @@ class Policy:
     containers: ContainersScope
     host: HostScope
     dns: Dns
+    names_required: bool = False
     mark_mask: int = 0x0000FFFF
     source: str = field(default="", compare=False)
     catalog: Catalog = field(default_factory=shipped, compare=False, repr=False)
@@ -176,3 +186,25 @@ class Policy:
             ScopeName.CONTAINERS: self.containers.mode,
             ScopeName.HOST: self.host.mode,
         }[scope]
+
+    def unknown_hosts(self, scope: ScopeName) -> UnknownHosts:
+        """What happens in this scope to hosts on which nothing is known."""
+        match scope:
+            case ScopeName.CONTAINERS:
+                return self.containers.unknown
+            case ScopeName.HOST:
+                return self.host.unknown
+            case _:
+                return UnknownHosts.REFUSE
+
+    def by_addresses(self) -> Policy:
+        """The same where names cannot be checked: what tells registries by name cannot be."""
+        modes = {self.containers.mode, self.host.mode}
+        if ScopeMode.REGISTRIES not in modes:
+            return self
+        containers, host = self.containers, self.host
+        if containers.mode is ScopeMode.REGISTRIES:
+            containers = replace(containers, mode=ScopeMode.STRICT)
+        if host.mode is ScopeMode.REGISTRIES:
+            host = replace(host, mode=ScopeMode.OFF)
+        return replace(self, containers=containers, host=host)

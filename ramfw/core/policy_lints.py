@@ -66,8 +66,8 @@ def lint_registry(
     if shared:
         table.report.warn(
             path,
-            f"{', '.join(shared)} serve many others from the addresses of `{registry.id}`; "
-            "this version does not check names yet, so whatever is on an address is opened with it",
+            f"{', '.join(shared)} serve many others from the addresses of `{registry.id}`: these "
+            "are opened with it wherever names are not checked (`ramfw doctor` tells)",
         )
 
 

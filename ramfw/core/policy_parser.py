@@ -21,6 +21,7 @@ from ramfw.core.policy import (
     Organization,
     Policy,
     ScopeMode,
+    UnknownHosts,
 )
 from ramfw.core.policy_entries import MAX_PORT, read_entries
 from ramfw.core.policy_tables import Report, Table, shown
@@ -108,7 +109,9 @@ def _syntax_problem(words: str, text: str, source: str) -> Problem:
 
 
 def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
-    root.only(("version", "organization", "allow", "enforcement", "scopes", "dns", "catalog"))
+    root.only(
+        ("version", "organization", "allow", "enforcement", "scopes", "dns", "names", "catalog")
+    )
     _version(root)
     _catalog(root.table("catalog"), catalog)
     organization = _organization(root.table("organization"))
@@ -117,6 +120,8 @@ def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
     enforcement.only(("mode", "mark_mask"))
     scopes = root.table("scopes")
     scopes.only(("engines", "containers", "host"))
+    names = root.table("names")
+    names.only(("required",))
     policy = Policy(
         organization=organization,
         entries=entries,
@@ -125,6 +130,7 @@ def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
         containers=_containers(scopes.table("containers")),
         host=_host(scopes.table("host")),
         dns=_dns(root.table("dns")),
+        names_required=names.boolean("required") or False,
         mark_mask=_mark_mask(enforcement),
         source=source,
         catalog=catalog,
@@ -201,7 +207,11 @@ def _mark_mask(table: Table) -> int:
 
 
 def _engines(table: Table) -> EnginesScope:
-    table.only(("mode", "cgroups"), _misplaced("containers", "interfaces", "registry_ports"))
+    misplaced = _misplaced("containers", "interfaces", "registry_ports", "unknown")
+    table.only(("mode", "cgroups"), misplaced)
+    if table.word("mode", ScopeMode) is ScopeMode.REGISTRIES:
+        message = "an engine's scope is `strict` or `off`: what it sends is for registries anyway"
+        table.error("mode", message, 'mode = "strict"')
     scope = EnginesScope(_mode(table, ScopeMode.STRICT), _cgroups(table, DEFAULT_ENGINE_CGROUPS))
     if scope.cgroups == () and scope.mode is not ScopeMode.OFF:
         table.error("cgroups", "the list is empty: no engine would be filtered", 'mode = "off"')
@@ -209,12 +219,14 @@ def _engines(table: Table) -> EnginesScope:
 
 
 def _containers(table: Table) -> ContainersScope:
-    table.only(("mode", "interfaces", "cgroups", "registry_ports"))
+    table.only(("mode", "interfaces", "cgroups", "registry_ports", "unknown"))
+    mode = _mode(table, ScopeMode.REGISTRIES)
     scope = ContainersScope(
-        _mode(table, ScopeMode.STRICT),
+        mode,
         _interfaces(table),
         _cgroups(table, DEFAULT_CONTAINER_CGROUPS),
-        _registry_ports(table),
+        _registry_ports(table, mode),
+        _unknown(table, mode),
     )
     if scope.interfaces == () == scope.cgroups and scope.mode is not ScopeMode.OFF:
         message = "no interfaces and no cgroups: no container would be filtered"
@@ -223,8 +235,18 @@ def _containers(table: Table) -> ContainersScope:
 
 
 def _host(table: Table) -> HostScope:
-    table.only(("mode", "registry_ports"), _misplaced("containers", "interfaces", "cgroups"))
-    return HostScope(_mode(table, ScopeMode.OFF), _registry_ports(table))
+    misplaced = _misplaced("containers", "interfaces", "cgroups")
+    table.only(("mode", "registry_ports", "unknown"), misplaced)
+    mode = _mode(table, ScopeMode.REGISTRIES)
+    return HostScope(mode, _registry_ports(table, mode), _unknown(table, mode))
+
+
+def _unknown(table: Table, mode: ScopeMode) -> UnknownHosts:
+    unknown = table.word("unknown", UnknownHosts)
+    if unknown is not None and mode is not ScopeMode.REGISTRIES:
+        message = f"only mode `registries` tells unknown hosts apart; this scope's is `{mode}`"
+        table.error("unknown", message, 'mode = "registries"')
+    return unknown or UnknownHosts.ALLOW
 
 
 def _misplaced(scope: str, *keys: str) -> dict[str, str]:
@@ -232,15 +254,14 @@ def _misplaced(scope: str, *keys: str) -> dict[str, str]:
 
 
 def _mode(table: Table, default: ScopeMode) -> ScopeMode:
-    mode = table.word("mode", ScopeMode)
-    if mode is ScopeMode.REGISTRIES:
-        message = "`registries` tells registries by name, and this version does not check names yet"
-        table.error("mode", message, 'mode = "strict" or mode = "off"')
-    return mode or default
+    return table.word("mode", ScopeMode) or default
 
 
-def _registry_ports(table: Table) -> tuple[int, ...]:
+def _registry_ports(table: Table, mode: ScopeMode) -> tuple[int, ...]:
     ports = table.integers("registry_ports", 1, MAX_PORT, "a port")
+    if ports and mode is ScopeMode.REGISTRIES:
+        message = "mode `registries` looks at every port; the list counts where names are not read"
+        table.report.warn(table.at("registry_ports"), message)
     if ports == ():
         message = "the list is empty: nothing would be filtered"
         table.error("registry_ports", message, f"registry_ports = {list(DEFAULT_REGISTRY_PORTS)}")

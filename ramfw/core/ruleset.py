@@ -24,6 +24,13 @@ class Field(StrEnum):
     CT_DIRECTION = "ct direction"
     CT_STATE = "ct state"
     CT_MARK = "ct mark"
+    META_MARK = "meta mark"
+    PRIORITY = "meta priority"
+    IP_HDRLENGTH = "ip hdrlength"
+    IP_LENGTH = "ip length"
+    IP6_LENGTH = "ip6 length"
+    IP6_NEXTHDR = "ip6 nexthdr"
+    TCP_DOFF = "tcp doff"
     IP_SADDR = "ip saddr"
     IP6_SADDR = "ip6 saddr"
     IP_DADDR = "ip daddr"
@@ -94,9 +101,10 @@ class Untag:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Take the verdict that a map holds for the packet's priority."""
+    """Take the verdict that a map holds for the expression."""
 
     map: str
+    left: Expression = Field.PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,14 @@ class Count:
 @dataclass(frozen=True, slots=True)
 class SetMark:
     """Set the ct mark to (mark & kept) | value; `kept` and `value` share no bit."""
+
+    kept: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetPacketMark:
+    """Set the packet's own mark to (mark & kept) | value; `kept` and `value` share no bit."""
 
     kept: int
     value: int
@@ -129,15 +145,29 @@ class Reject:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Queue:
-    """Hold the packet for a listener; without one it passes (`bypass`).
+    """Hold the packet for a listener; without one it passes (`bypass`) or is dropped.
 
-    Native, or the xt NFQUEUE target, whose number some listings do not tell.
+    Native, or the xt NFQUEUE target. Some listings tell no more of the target than that it is
+    there: that is number 0, and equals every other.
     """
 
     number: int
     is_native: bool
+    bypass: bool = True
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Queue) or self.is_native != other.is_native:
+            return False
+        untold = not self.is_native and 0 in (self.number, other.number)
+        return untold or (self.number, self.bypass) == (other.number, other.bypass)
+
+    def __hash__(self) -> int:
+        return hash(self.is_native)
+
+
+UNTOLD = Queue(0, is_native=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +203,7 @@ Statement = (
     | Dispatch
     | Count
     | SetMark
+    | SetPacketMark
     | Verdict
     | Reject
     | Queue
@@ -229,10 +260,14 @@ class CgroupElement:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """An element of a map to verdicts: for this id, go to the chain and come back."""
+    """An element of a map to verdicts: for this value, go to the chain and come back.
 
-    entry_id: int
+    The value is an id in a packet's priority, or a mark.
+    """
+
+    value: int
     chain: str
+    is_mark: bool = False
 
 
 Element = str | int | CgroupElement | Jump | IPv4Address | IPv6Address

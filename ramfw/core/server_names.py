@@ -58,7 +58,6 @@ Address = IPv4Address | IPv6Address
 
 HTTPS_PORT = 443
 
-_API = "api"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # A last label that is a number makes the whole an address (fqdn.py says why).
 _HOST_NAME = re.compile(rf"(?!.{{254}})(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)\Z){_LABEL}")
@@ -171,12 +170,7 @@ class ServerNames:
             for network in entry.networks:
                 self._networks.append((network, _Rule(entry_id, entry, entry.ports)))
         self._order = {entry_id: order for order, entry_id in enumerate(entries)}
-        self._registries = frozenset(
-            host.pattern
-            for registry in catalog.registries.values()
-            for host in registry.hosts
-            if host.role == _API
-        )
+        self._catalog = catalog
 
     def judge(self, opening: Opening, connection: Connection) -> Judgement:
         """What the first bytes come to. Never raises."""
@@ -191,7 +185,7 @@ class ServerNames:
 
     def is_registry(self, name: str) -> bool:
         """Whether the name is an API host of the catalogue, permitted or not."""
-        return any(pattern in self._registries for pattern in _patterns(name))
+        return self._catalog.registry_of(name) is not None
 
     # -- scope `strict` ------------------------------------------------------------------------
 

@@ -64,6 +64,11 @@ class WatchForm(StrEnum):
     NONE = "none"
     """Not shown at all."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether packets can wait for the daemon: answers, and first bytes too."""
+        return self in (WatchForm.NATIVE, WatchForm.XT)
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:

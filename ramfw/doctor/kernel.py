@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ramfw.core.compiler import KEY4, KEY6, Machine, NumberedEntry, compile_ruleset
+from ramfw.core.compiler import KEY4, KEY6, Machine, compile_ruleset
+from ramfw.core.numbering import number
 from ramfw.core.policy import Policy
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import (
@@ -188,10 +189,7 @@ def _whole(checker: Checker, policy: Policy) -> Finding:
         # Its shape would stand in the way; and what is enforced is not to be risked for a question.
         return Finding("the table inet ramfw is loaded, so the kernel takes such rules", OK)
     # Ids do not matter here: only the shape of the rules does.
-    entries = [
-        NumberedEntry(number, entry.label, entry.digest)
-        for number, entry in enumerate(policy.entries, start=16)
-    ]
+    entries = [number(entry_id, entry) for entry_id, entry in enumerate(policy.entries, start=16)]
     whole = diff(compile_ruleset(policy, Machine(), entries), None)[0]
     refusal = _refusal(checker, whole)
     if refusal:

@@ -115,7 +115,7 @@ def _expression(statement: object) -> bytes:
     match statement:
         case Count(counter):
             return nft_rule.count(counter)
-        case Queue(number, False):
-            return nft_rule.xt_nfqueue(number, bypass=True)
+        case Queue(number, False, bypass):
+            return nft_rule.xt_nfqueue(number, bypass=bypass)
         case _:
             raise ValueError(f"nft's grammar can say this: {statement}")

@@ -188,11 +188,11 @@ class FakeKernel:
     def _add_elements(
         table: _Table, name: str, held: frozenset[Element], added: frozenset[Element]
     ) -> None:
-        data = {e.entry_id: e for e in held if isinstance(e, Jump)}
+        data = {e.value: e for e in held if isinstance(e, Jump)}
         for element in added:
             if isinstance(element, Jump):
                 _of(table.chains, element.chain)
-                if data.get(element.entry_id, element) != element:
+                if data.get(element.value, element) != element:
                     raise KernelError(errno.EEXIST, f"add element {name}")
         table.sets[name] = replace(table.sets[name], elements=held | added)
 
@@ -234,7 +234,7 @@ def _references(statement: Statement) -> Iterator[tuple[str, str]]:
             yield "chain", chain
         case (
             Tag(_, name)
-            | Dispatch(name)
+            | Dispatch(name, _)
             | Match(_, SetRef(name))
             | InSet(_, name)
             | Remember(_, name)

@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from ramfw.core.marks import ALL_BITS
 from ramfw.core.ruleset import (
     TABLE,
+    UNTOLD,
     CgroupElement,
     Chain,
     Count,
@@ -40,6 +41,7 @@ from ramfw.core.ruleset import (
     Rule,
     Ruleset,
     SetMark,
+    SetPacketMark,
     SetRef,
     SocketCgroup,
     Statement,
@@ -47,10 +49,10 @@ from ramfw.core.ruleset import (
     Untag,
     Verdict,
 )
-from ramfw.core.watch_rules import QUEUE_NUMBER
 
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
-PORTS = frozenset(name for name in Field if name.value.endswith("port"))
+NUMBERS = frozenset(name for name in Field if name.value.endswith(("port", "length", "doff")))
+MARKS = frozenset({Field.CT_MARK, Field.META_MARK})
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
@@ -187,8 +189,8 @@ def _seconds(text: str) -> int:
 def _elements(listed: str, kind: str) -> Iterator[Element]:
     for part in ELEMENT.findall(listed):
         value = part.strip().removesuffix(" counter")
-        if kind == "classid":
-            yield _jump(value)
+        if " : jump " in value:
+            yield _jump(value, is_mark=kind == "mark")
             continue
         if kind in ("mark", "inet_service"):
             yield int(value, 0)
@@ -203,11 +205,13 @@ def _elements(listed: str, kind: str) -> Iterator[Element]:
         yield CgroupElement(path) if kind == "cgroupsv2" else path
 
 
-def _jump(listed: str) -> Jump:
-    form = re.fullmatch(r"(?:([0-9a-f]+):)?([0-9a-f]+) : jump (\w+)", listed)
-    if form is None or form[1] is None:
-        raise ValueError(f"not an id and a jump: {listed}")
-    return Jump(int(form[1], 16) << 16 | int(form[2], 16), form[3])
+def _jump(listed: str, *, is_mark: bool) -> Jump:
+    form = r"(0x)([0-9a-f]+) : jump (\w+)" if is_mark else r"([0-9a-f]+):([0-9a-f]+) : jump (\w+)"
+    found = re.fullmatch(form, listed)
+    if found is None:
+        raise ValueError(f"not a jump by {'a mark' if is_mark else 'an id'}: {listed}")
+    value = int(found[2], 16) if is_mark else int(found[1], 16) << 16 | int(found[2], 16)
+    return Jump(value, found[3], is_mark)
 
 
 # -- chains ------------------------------------------------------------------------------------
@@ -243,7 +247,7 @@ class _NotOursError(Exception):
     """A statement that ramfw does not write."""
 
 
-def _statement(  # noqa: C901, PLR0911 - a case each
+def _statement(  # noqa: C901, PLR0911, PLR0912 - a case each
     tokens: list[str],
 ) -> tuple[Statement, list[str]]:
     match tokens:
@@ -274,8 +278,10 @@ def _statement(  # noqa: C901, PLR0911 - a case each
             return _set_mark(int(kept, 0), int(value, 0)), rest
         case ["tcp", "flags", *rest]:
             return _flags(rest)
-        case ["meta", "priority", *rest]:
+        case ["meta", "priority", "set", *rest]:
             return _priority(rest)
+        case ["meta", "mark", "set", *rest]:
+            return _packet_mark(rest)
         case _:
             return _match(tokens)
 
@@ -287,26 +293,36 @@ def _shown(tokens: list[str]) -> tuple[Statement, list[str]]:
             return Log(int(group), int(length)), rest
         case ["queue", "flags", "bypass", "to", number, *rest]:
             return Queue(int(number), is_native=True), rest
+        case ["queue", "to", number, *rest]:
+            return Queue(int(number), is_native=True, bypass=False), rest
+        # The xt target, by an nft that knows iptables' words.
         case ["queue", "num", number, "bypass", *rest]:
-            # The xt target, by an nft that knows iptables' words; others do not tell the number.
             return Queue(int(number), is_native=False), rest
+        case ["queue", "num", number, *rest]:
+            return Queue(int(number), is_native=False, bypass=False), rest
         case ["xt", "target", '"NFQUEUE"', *rest]:
-            return Queue(QUEUE_NUMBER, is_native=False), rest
+            # The same by an nft that does not, and so tells no number.
+            return UNTOLD, rest
         case _:
             raise _NotOursError
 
 
 def _priority(tokens: list[str]) -> tuple[Statement, list[str]]:
     """What is done with the packet's priority, where an id stands for a while."""
+    if tokens[0] == "none":
+        return Untag(), tokens[1:]
+    key, rest = _fields(tokens)
+    if rest[0] != "map" or not rest[1].startswith("@"):
+        raise _NotOursError
+    return Tag(key, rest[1][1:]), rest[2:]
+
+
+def _packet_mark(tokens: list[str]) -> tuple[Statement, list[str]]:
     match tokens:
-        case ["set", "none", *rest]:
-            return Untag(), rest
-        case ["vmap", name, *rest] if name.startswith("@"):
-            return Dispatch(name[1:]), rest
-        case ["set", *rest]:
-            key, rest = _fields(rest)
-            if rest[0] == "map" and rest[1].startswith("@"):
-                return Tag(key, rest[1][1:]), rest[2:]
+        case ["meta", "mark", "&", kept, "|", value, *rest]:
+            return SetPacketMark(int(kept, 0) & ~int(value, 0), int(value, 0)), rest
+        case ["meta", "mark", "&", kept, *rest]:
+            return SetPacketMark(int(kept, 0), 0), rest
     raise _NotOursError
 
 
@@ -318,7 +334,8 @@ def _set_mark(kept: int, value: int) -> SetMark:
 def _flags(tokens: list[str]) -> tuple[Statement, list[str]]:
     """`tcp flags & (a | b) != c`, and the other spelling `tcp flags != c / a,b`."""
     if tokens[0] == "&":
-        end = next((i for i, token in enumerate(tokens) if token.endswith(")")), len(tokens))
+        several = tokens[1].startswith("(")
+        end = next((i for i, t in enumerate(tokens) if t.endswith(")")), 0) if several else 1
         mask = " ".join(tokens[1 : end + 1]).strip("()")
         operator, value, rest = tokens[end + 1], tokens[end + 2], tokens[end + 3 :]
     else:
@@ -345,10 +362,12 @@ def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
         if not name.startswith("@"):
             raise _NotOursError
         return InSet(key, name[1:], negated), rest[2 if negated else 1 :]
+    if rest[0] == "vmap" and rest[1].startswith("@"):
+        return Dispatch(rest[1][1:], left), rest[2:]
     negated = rest[0] == "!="
     if rest[0] in ("!=", "=="):
         rest = rest[1:]
-    if left is Field.CT_MARK and "/" in rest[0]:
+    if left in MARKS and "/" in rest[0]:
         # How nft writes a comparison under a mask whose bits are the first ones.
         value, _, length = rest[0].partition("/")
         mask = ALL_BITS & ~(ALL_BITS >> int(length))
@@ -384,7 +403,7 @@ def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
 def _right(left: Expression, token: str) -> SetRef | int | str | frozenset[str]:
     if token.startswith("@"):
         return SetRef(token[1:])
-    if isinstance(left, Masked) or left in PORTS:
+    if isinstance(left, Masked) or left in NUMBERS:
         return int(token, 0)
     if left is Field.CT_STATE:
         return frozenset(token.split(","))

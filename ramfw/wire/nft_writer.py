@@ -29,6 +29,7 @@ from ramfw.core.ruleset import (
     Remember,
     Rule,
     SetMark,
+    SetPacketMark,
     SetRef,
     SocketCgroup,
     Statement,
@@ -58,7 +59,7 @@ from ramfw.core.transaction import (
 )
 
 OWN = f"inet {TABLE}"
-FLAG_ORDER = ("fin", "syn", "rst", "ack")
+FLAG_ORDER = ("fin", "syn", "rst", "ack", "urg")
 
 
 def write(transaction: Transaction) -> str:
@@ -142,7 +143,8 @@ def _element(element: Element) -> str:
     if isinstance(element, int | IPv4Address | IPv6Address):
         return str(element)
     if isinstance(element, Jump):
-        return f"{_classid(element.entry_id)} : jump {element.chain}"
+        value = str(element.value) if element.is_mark else _classid(element.value)
+        return f"{value} : jump {element.chain}"
     return _quoted(element.path if isinstance(element, CgroupElement) else element)
 
 
@@ -176,12 +178,15 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
             return f"meta priority set {' . '.join(key)} map @{name}"
         case Untag():
             return "meta priority set none"
-        case Dispatch(name):
-            return f"meta priority vmap @{name}"
+        case Dispatch(name, left):
+            return f"{_expression(left)} vmap @{name}"
         case Count(counter):
             return f"counter name {_quoted(counter)}"
         case SetMark(kept, value):
             return f"ct mark set ct mark & {kept:#010x} | {value:#010x}"
+        case SetPacketMark(kept, value):
+            more = f" | {value:#010x}" if value else ""
+            return f"meta mark set meta mark & {kept:#010x}{more}"
         case Verdict(kind, chain):
             return f"{kind} {chain}" if chain else kind
         case Reject(reason):
@@ -192,10 +197,10 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
             return f"{' . '.join(key)} {'!= ' if negated else ''}@{name}"
         case Remember(key, name):
             return f"add @{name} {{ {' . '.join(key)} }}"
-        case Queue(number, is_native):
+        case Queue(number, is_native, bypass):
             if not is_native:
                 raise ValueError("nft's grammar has no xt target: the rule is packed by hand")
-            return f"queue flags bypass to {number}"
+            return f"queue {'flags bypass ' if bypass else ''}to {number}"
 
 
 def _expression(expression: Expression) -> str:

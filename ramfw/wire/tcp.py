@@ -99,6 +99,34 @@ def read(packet: bytes) -> TcpSegment | Fragment | None:
     return TcpSegment(key, sequence, acknowledged, flags, transport, start, end)
 
 
+class Headers(NamedTuple):
+    """What stands in a segment's headers alone, of a copy that is cut behind them."""
+
+    key: FlowKey
+    acknowledged: int
+    flags: int
+
+
+def headers(packet: bytes) -> Headers | None:
+    """The headers of a segment whose payload need not be there; None for another protocol.
+
+    Over IPv6, None for a packet with extension headers too.
+    """
+    version = packet[0] >> 4 if packet else 0
+    if version == 4 and len(packet) >= _IPV4.size:  # noqa: PLR2004 - the version of the protocol
+        protocol, transport = packet[9], (packet[0] & 15) * 4
+        source, destination = packet[12:16], packet[16:20]
+    elif version == 6 and len(packet) >= _IPV6_HEADER:  # noqa: PLR2004 - the same
+        protocol, transport = packet[6], _IPV6_HEADER
+        source, destination = packet[8:24], packet[24:40]
+    else:
+        return None
+    if protocol != TCP or len(packet) < transport + _HEADER_SIZE:
+        return None
+    sport, dport, _, acknowledged, _, flags, *_ = _HEADER.unpack_from(packet, transport)
+    return Headers(FlowKey(source, destination, sport, dport), acknowledged, flags)
+
+
 def _is_fragment(packet: bytes) -> bool:
     version = packet[0] >> 4 if packet else 0
     if version == 4:  # noqa: PLR2004 - the version of the protocol

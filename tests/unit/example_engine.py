@@ -24,6 +24,7 @@ from ramfw.core.events import (
     TableRead,
     WatchChanged,
 )
+from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
 from ramfw.core.questions import Tally
@@ -31,6 +32,7 @@ from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
 from ramfw.program.fake import FakeKernel
+from ramfw.wire import first_bytes
 
 POLICY = """
 version = 1
@@ -67,7 +69,7 @@ class Running:
     """An engine whose transactions go into a fake kernel, each done before the next event."""
 
     def __init__(self, policy: str = POLICY) -> None:
-        self.engine = Engine(lambda: 0.5)
+        self.engine = Engine(lambda: 0.5, NameCheck(first_bytes.read, first_bytes.ended))
         self.kernel = FakeKernel(lambda: NOW)
         self.policy, _ = parse(policy, "/etc/ramfw/policy.toml", shipped())
         self.tell(TableRead(None))

@@ -14,6 +14,7 @@ from ramfw.render.explanation import explanation
 from ramfw.render.findings import doctor, problems, summary
 from ramfw.render.status import missing, status
 from ramfw.render.text import Page, clean, listed, number, size, span
+from tests.unit.core.policies import policy
 from tests.unit.example_engine import NOW, example, example_status
 
 ESCAPE = "\x1b"
@@ -251,7 +252,8 @@ def test_a_permitted_image_with_its_addresses_and_how_long_they_count() -> None:
 
 
 def test_a_refused_image_says_one_reason_once_and_the_lines_to_copy() -> None:
-    lines = explanation(explain_policy(example().policy, "alpine"), Page(80))
+    strict = "".join(f'[scopes.{scope}]\nmode = "strict"\n' for scope in ("containers", "host"))
+    lines = explanation(explain_policy(policy(strict), "alpine"), Page(80))
     assert text(lines).count("no [[allow]] names it") == 1
     assert "  - registry-1.docker.io:443 (api: pull and push)" in lines
     assert lines[lines.index("    [[allow]]") + 1] == '    registry = "docker.io"'

@@ -30,11 +30,13 @@ from ramfw.core.events import (
     Tick,
     WatchChanged,
 )
+from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.transaction import GrantKey
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.fake import FakeKernel
+from ramfw.wire import first_bytes
 
 SERVER = "192.0.2.53"
 
@@ -45,7 +47,7 @@ class Driver:
     def __init__(self) -> None:
         self.now = 1000.0
         self.kernel = FakeKernel(lambda: self.now)
-        self.engine = Engine(lambda: 0.5)
+        self.engine = Engine(lambda: 0.5, NameCheck(first_bytes.read, first_bytes.ended))
         self.asked: list[str] = []
         self.notes: list[str] = []
         self.released: list[int] = []
@@ -67,7 +69,7 @@ class Driver:
 
     def restart(self, policy: Policy, held: Iterable[int] = ()) -> None:
         """The daemon was killed; another one begins with the kernel as it is."""
-        self.engine = Engine(lambda: 0.5)
+        self.engine = Engine(lambda: 0.5, NameCheck(first_bytes.read, first_bytes.ended))
         self.asked.clear()
         self._later.clear()
         self.start(policy, held)

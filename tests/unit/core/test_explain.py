@@ -55,7 +55,10 @@ def test_a_refused_image_names_the_lines_that_would_permit_it() -> None:
     found = explain_policy(NOTHING, "alpine")
     assert not found["permitted"]
     reasons = {host["reason"] for host in found["hosts"]}
-    assert reasons == {"no [[allow]] names it: refused to engines and containers"}
+    assert reasons == {
+        "no [[allow]] names it: refused to engines, containers and host",
+        "no [[allow]] names it: refused to engines",
+    }, "only the api is told by name"
     assert explain_policy(policy(found["hint"]), "alpine")["permitted"]
 
 
@@ -175,15 +178,28 @@ def test_a_wildcard_permits_what_is_below_it_and_nothing_else() -> None:
 
 
 def test_an_entry_for_engines_only() -> None:
-    some = policy('[[allow]]\nhost = "nexus.corp.example"\nscopes = ["engines"]')
-    found = only(explain_policy(some, "nexus.corp.example"))
+    entry = '[[allow]]\nhost = "nexus.corp.example"\nscopes = ["engines"]'
+    strict = policy(f'{entry}\n[scopes.containers]\nmode = "strict"')
+    found = only(explain_policy(strict, "nexus.corp.example"))
     assert found["permitted"]
     assert found["scopes"] == ["engines"]
     assert found["reason"] == "permitted by `nexus.corp.example` for engines; refused to containers"
+    found = only(explain_policy(policy(entry), "nexus.corp.example"))
+    by_name = "permitted by `nexus.corp.example` for engines; not judged for containers and host"
+    assert found["reason"] == by_name
+
+
+def test_a_host_on_which_nothing_is_known_passes_where_only_registries_are_refused() -> None:
+    found = only(explain_policy(NOTHING, "www.corp.example"))
+    assert found["reason"] == "no [[allow]] names it: refused to engines"
+    wary = policy('[scopes.containers]\nunknown = "refuse"')
+    found = only(explain_policy(wary, "www.corp.example"))
+    assert found["reason"] == "no [[allow]] names it: refused to engines and containers"
 
 
 def test_an_entry_that_counts_only_for_a_scope_that_is_off_permits_nothing() -> None:
-    some = policy('[[allow]]\nhost = "nexus.corp.example"\nscopes = ["host"]')
+    off = '[scopes.host]\nmode = "off"'
+    some = policy(f'[[allow]]\nhost = "nexus.corp.example"\nscopes = ["host"]\n{off}')
     found = only(explain_policy(some, "nexus.corp.example"))
     assert not found["permitted"]
     assert "counts only for host, which is off" in found["reason"]
@@ -212,7 +228,7 @@ def test_an_answer_with_no_usable_address_is_not_called_a_failure() -> None:
 
 def test_audit_mode_says_that_it_passes() -> None:
     found = explain_policy(policy('[enforcement]\nmode = "audit"'), "ghcr.io/x")
-    reason = "audit mode lets it pass, and counts it for engines and containers"
+    reason = "audit mode lets it pass, and counts it for engines"
     assert all(reason in host["reason"] for host in found["hosts"])
     assert any("audit mode" in note for note in found["notes"])
 

@@ -20,6 +20,7 @@ from ramfw.core.policy import (
     Protocol,
     ScopeMode,
     ScopeName,
+    UnknownHosts,
 )
 from ramfw.core.policy_parser import parse
 from ramfw.errors import PolicyError, Problem
@@ -132,11 +133,12 @@ def test_a_policy_of_one_line_has_the_defaults() -> None:
     assert policy.engines.mode is ScopeMode.STRICT
     assert "engines.slice" in policy.engines.cgroups
     assert "wsl-user/distro-*/systemd/system.slice/docker.service" in policy.engines.cgroups
-    assert policy.containers.mode is ScopeMode.STRICT
+    assert policy.containers.mode is ScopeMode.REGISTRIES
+    assert policy.containers.unknown is UnknownHosts.ALLOW
     assert "docker0" in policy.containers.interfaces
     assert "system.slice/docker-*.scope" in policy.containers.cgroups
     assert policy.containers.registry_ports == (80, 443, 5000)
-    assert policy.host.mode is ScopeMode.OFF
+    assert policy.host.mode is ScopeMode.REGISTRIES
     assert policy.dns == Dns(None)
     assert policy.mark_mask == 0x0000FFFF
 
@@ -150,7 +152,7 @@ def test_a_mode_alone_keeps_the_lists_and_a_list_replaces_its_default() -> None:
     assert off.cgroups == default.cgroups
     assert mine.interfaces == ("lxc*",)
     assert mine.cgroups == default.cgroups
-    assert mine.mode is ScopeMode.STRICT
+    assert mine.mode is ScopeMode.REGISTRIES
 
 
 @pytest.mark.parametrize(
@@ -561,11 +563,25 @@ def test_an_address_may_be_one_or_a_range(written: str, network: IPv4Network | I
             "",
         ),
         (
-            'version = 1\n[scopes.host]\nmode = "registries"',
+            'version = 1\n[scopes.engines]\nmode = "registries"',
             3,
-            "scopes.host.mode",
-            "does not check names yet",
-            'mode = "strict" or mode = "off"',
+            "scopes.engines.mode",
+            "an engine's scope is `strict` or `off`",
+            'mode = "strict"',
+        ),
+        (
+            'version = 1\n[scopes.host]\nmode = "strict"\nunknown = "allow"',
+            4,
+            "scopes.host.unknown",
+            "this scope's is `strict`",
+            'mode = "registries"',
+        ),
+        (
+            'version = 1\n[scopes.engines]\nunknown = "allow"',
+            3,
+            "scopes.engines.unknown",
+            "is a key of [scopes.containers]",
+            "",
         ),
         (
             'version = 1\n[scopes.host]\nmode = "stritc"',
@@ -819,7 +835,12 @@ servers = []
         (entry('host = "nexus"'), 3, "allow[0].host", "without a search domain"),
         (entry('registry = "docker.io"'), 3, "allow[0].registry", "CloudFront"),
         (
-            entry('host = "a.example"\n[scopes]\nengines.mode = "off"\ncontainers = {mode="off"}'),
+            entry(
+                'host = "a.example"\n'
+                + "".join(
+                    f'[scopes.{s}]\nmode = "off"\n' for s in ("engines", "containers", "host")
+                )
+            ),
             4,
             "scopes",
             "nothing is enforced",

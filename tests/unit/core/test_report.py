@@ -20,6 +20,7 @@ from ramfw.core.events import (
     WatchChanged,
 )
 from ramfw.core.leases import GRACE, LONGEST_STALE
+from ramfw.core.name_check import NameCheck
 from ramfw.core.names import REFRESH_AT
 from ramfw.core.policy import ScopeName
 from ramfw.core.questions import Tally
@@ -27,6 +28,7 @@ from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
+from ramfw.wire import first_bytes
 from tests.unit.core.driver import SERVER, Driver
 from tests.unit.core.policies import policy
 
@@ -56,7 +58,12 @@ def problems(driver: Driver) -> dict[str, tuple[str, str]]:
 
 def test_without_a_policy_there_is_nothing_to_report() -> None:
     with pytest.raises(ValueError, match="no policy was loaded"):
-        report(Engine(lambda: 0.5), NOTHING, Tally(), 0.0)
+        report(
+            Engine(lambda: 0.5, NameCheck(first_bytes.read, first_bytes.ended)),
+            NOTHING,
+            Tally(),
+            0.0,
+        )
 
 
 def test_before_anything_was_observed_it_says_so() -> None:

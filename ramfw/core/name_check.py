@@ -1,0 +1,168 @@
+"""The check of names: what becomes of each packet that the kernel holds for it.
+
+Pure. `Flows` puts first bytes together, `ServerNames` judges them; here is what lies between: in
+which scope a flow is, which entry it was judged to be, and that this becomes its id in the kernel
+once the server has taken the bytes that were judged. Until then its packets come by here.
+
+What the server says is copied, not held, and read before the packets that wait; where copies were
+lost, all that they may have told is forgotten: a flow that is not known is refused, or in mode
+`registries`, where other people's traffic is more important, let go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from ramfw.core import flows as first_bytes
+from ramfw.core import server_names
+from ramfw.core.catalog import NO_CATALOG
+from ramfw.core.commands import Fate
+from ramfw.core.events import Copied, HeldSegment
+from ramfw.core.flows import Flows
+from ramfw.core.leases import Leases
+from ramfw.core.marks import PASSED, REFUSED
+from ramfw.core.opening import Opening, Unfinished
+from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
+from ramfw.core.server_names import Connection, Judgement, Pass, Permit, ServerNames, Unknown
+
+Reader = Callable[[bytes, Unfinished | None], Unfinished | Opening]
+
+MOST_SETTLED = 1 << 16
+"""Settled flows of which no packet has come by since; the oldest are forgotten."""
+MOST_REFUSALS = 200
+"""Refusals that are remembered; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A connection that was refused by what its first bytes were."""
+
+    when: float
+    scope: ScopeName
+    address: str
+    port: int
+    name: str
+    reason: str
+
+
+class NameCheck:
+    """All flows whose names are awaited."""
+
+    def __init__(self, read: Reader, ended: Callable[[bytes], Opening]) -> None:
+        """`read` and `ended` are those of `wire.first_bytes`."""
+        self._readers = read, ended
+        self._flows = Flows(read, ended)
+        self._judged: dict[Hashable, int] = {}
+        self._settled: dict[Hashable, int] = {}
+        self._names = ServerNames({}, NO_CATALOG)
+        self._policy: Policy | None = None
+        self.judged: Counter[str] = Counter()
+        """How many openings were permitted, passed and refused."""
+        self.refusals: dict[tuple[str, int, str], Refusal] = {}
+
+    def follow(self, policy: Policy, entries: Mapping[int, Entry]) -> None:
+        """Judge by this policy from now on; flows of entries that are gone are refused."""
+        self._policy, self._names = policy, ServerNames(entries, policy.catalog)
+        for known in (self._judged, self._settled):
+            gone = [key for key, i in known.items() if i != PASSED and i not in entries]
+            for key in gone:
+                del known[key]
+
+    # -- what was seen -------------------------------------------------------------------------
+
+    def copied(self, copies: Iterable[Copied], now: float, *, lost: bool) -> None:
+        """Take in what servers said; `lost` tells that some of it did not come."""
+        if lost:
+            self._flows = Flows(*self._readers)
+            self._judged.clear()
+            self._settled.clear()
+        for copy in copies:
+            if copy.opens:
+                self._settled.pop(copy.key, None)
+                self._flows.opened(copy.key, copy.acknowledged, now)
+            elif self._flows.acknowledged(copy.key, copy.acknowledged, now):
+                entry_id = self._judged.pop(copy.key, None)
+                if entry_id is not None:
+                    self._settled[copy.key] = entry_id
+                    if len(self._settled) > MOST_SETTLED:
+                        del self._settled[next(iter(self._settled))]
+
+    def held(self, segment: HeldSegment, leases: Leases, now: float) -> Fate:
+        """What becomes of a packet with data that waits."""
+        settled = self._settled.pop(segment.key, None)
+        if settled is not None:
+            return Fate(segment.handle, settled)
+        verdict = self._flows.segment(
+            segment.key, segment.sequence, segment.payload, now, segment.flags
+        )
+        match verdict:
+            case first_bytes.PassOn():
+                return Fate(segment.handle)
+            case first_bytes.Drop():
+                return Fate(segment.handle, dropped=True)
+            case first_bytes.Judge(opening):
+                return self._judge(segment, opening, leases, now)
+            case first_bytes.Refuse(reason):
+                return self._refuse(segment, "", reason, now)
+
+    def _judge(self, segment: HeldSegment, opening: Opening, leases: Leases, now: float) -> Fate:
+        mode = self._policy.scope_mode(segment.scope) if self._policy else ScopeMode.STRICT
+        address = ip_address(segment.destination)
+        connection = Connection(
+            address, segment.port, segment.scope, mode, tuple(leases.of_address(address))
+        )
+        judgement = self._names.judge(opening, connection)
+        entry_id = self._entry_of(judgement, segment.scope)
+        if entry_id is not None:
+            self.judged["passed" if entry_id == PASSED else "permitted"] += 1
+            self._flows.permitted(segment.key, now)
+            self._judged[segment.key] = entry_id
+            return Fate(segment.handle)
+        self._flows.refused(segment.key, now)
+        if isinstance(judgement, server_names.Refuse):
+            return self._refuse(segment, judgement.name, judgement.reason, now)
+        host = judgement.host if isinstance(judgement, Unknown) else None
+        return self._refuse(segment, host or "", "nothing is known about this host", now)
+
+    def _entry_of(self, judgement: Judgement, scope: ScopeName) -> int | None:
+        """The id that the flow gets; None where it is refused."""
+        match judgement:
+            case Permit():
+                return judgement.entry_id
+            case Pass():
+                return PASSED
+            case Unknown() if self._unknown(scope) is UnknownHosts.ALLOW:
+                return PASSED
+            case _:
+                return None
+
+    def _unknown(self, scope: ScopeName) -> UnknownHosts:
+        return self._policy.unknown_hosts(scope) if self._policy else UnknownHosts.REFUSE
+
+    def _refuse(self, segment: HeldSegment, name: str, reason: str, now: float) -> Fate:
+        mode = self._policy.scope_mode(segment.scope) if self._policy else ScopeMode.STRICT
+        if mode is ScopeMode.REGISTRIES and reason == first_bytes.Reason.UNSEEN:
+            self.judged["unseen"] += 1
+            return Fate(segment.handle, PASSED)
+        self.judged["refused"] += 1
+        address = str(ip_address(segment.destination))
+        what = (address, segment.port, name)
+        self.refusals.pop(what, None)
+        self.refusals[what] = Refusal(now, segment.scope, *what, str(reason))
+        if len(self.refusals) > MOST_REFUSALS:
+            del self.refusals[next(iter(self.refusals))]
+        return Fate(segment.handle, REFUSED)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def expire(self, now: float) -> None:
+        """Forget flows that ran out of time: what they still send is refused."""
+        for expired in self._flows.expire(now):
+            self._judged.pop(expired.key, None)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` has something to do."""
+        return self._flows.next_deadline()

@@ -1,0 +1,227 @@
+"""The rules that show a connection's first bytes to ramfw before they leave.
+
+Pure. A flow to a permitted address is not yet permitted: it is `unsettled`, its ct mark says in
+which scope, and each packet of its client that carries data waits in a queue. The daemon's verdict
+comes back in the packet's mark and becomes the flow's id; from then on no packet of it is shown.
+The server's SYN-ACK and the first packet with data of its answer are copied: they tell where the
+stream begins and what the server has taken. What a container may have forged is not copied: it
+comes from a bridge, or over loopback past the output hook.
+
+Without a listener the packets of strict scopes are dropped, so that TCP sends them again until one
+is back; in mode `registries` they pass, counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ramfw.core.marks import PASSED, REFUSED, UNDECIDED, UNSETTLED, MarkLayout
+from ramfw.core.policy import ScopeMode, ScopeName
+from ramfw.core.ruleset import (
+    ACCEPT,
+    VERDICTS,
+    Chain,
+    Count,
+    Dispatch,
+    Field,
+    FlagsMatch,
+    Hook,
+    Jump,
+    Log,
+    Masked,
+    Match,
+    NamedSet,
+    Queue,
+    Rule,
+    SetMark,
+    SetPacketMark,
+    SetRef,
+    Verdict,
+    goto,
+    jump,
+)
+
+NAMES_PRIORITY = -15
+"""After other people's NAT and the DNS watch, before the guard."""
+FIRST_BYTES_QUEUE = 5443
+SERVER_GROUP = 5443
+"""NFQUEUE's number and NFLOG's group; they are the network namespace's own."""
+LONGEST_COPY = 120
+"""Bytes of a server's packet that are copied: its headers."""
+
+CHECKED = "named"
+"""The map from the id that a verdict brings to what becomes of the flow."""
+
+_HANDSHAKE = frozenset({"fin", "syn", "rst", "ack"})
+_WORDS = range(5, 16)
+"""The lengths that a TCP header can have, in words of four bytes (RFC 9293, section 3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What the compiler knows of the rest."""
+
+    marks: MarkLayout
+    modes: dict[ScopeName, ScopeMode]
+    """Of the scopes that are enforced."""
+    bridges: str
+    by_cgroup: tuple[tuple[Match, ...], ...]
+    """Matches of sockets of containers on this host's network, which may forge."""
+    is_native: bool
+    forwards: bool
+
+
+def name_sets(checks: Checks, live: Iterable[tuple[int, str]]) -> Iterable[NamedSet]:
+    """Which flows are unsettled, and where a verdict leads; `live` are ids and their chains."""
+    value = checks.marks.value
+    unsettled = {
+        Jump(value(entry_id), f"name_{scope}", is_mark=True)
+        for scope in checks.modes
+        for entry_id in UNSETTLED[scope]
+    }
+    yield NamedSet("unsettled", ("mark",), data=VERDICTS, elements=frozenset(unsettled))
+    verdicts = {Jump(value(entry_id), chain, is_mark=True) for entry_id, chain in live}
+    verdicts.add(Jump(value(REFUSED), "refuse_name", is_mark=True))
+    verdicts.add(Jump(value(PASSED), "pass_name", is_mark=True))
+    verdicts |= {
+        Jump(value(UNSETTLED[scope][0]), "pass_unread", is_mark=True) for scope in checks.modes
+    }
+    yield NamedSet(CHECKED, ("mark",), data=VERDICTS, elements=frozenset(verdicts))
+
+
+def name_chains(checks: Checks) -> Iterable[Chain]:
+    """All chains of the check of names."""
+    marks = checks.marks
+    reply = Match(Field.CT_DIRECTION, "reply")
+    unsettled = Dispatch("unsettled", Masked(Field.CT_MARK, marks.mask))
+    yield Chain("without_data", tuple(_without_data()))
+    yield Chain("server_speaks", tuple(_server_speaks(checks)))
+    forging: list[Rule] = [(*match, ACCEPT) for match in checks.by_cgroup]
+    yield Chain("server_speaks_here", (*forging, (goto("server_speaks"),)))
+    yield Chain("undecided", ((set_mark(marks, UNDECIDED),),))
+    for scope, mode in checks.modes.items():
+        first, _ = UNSETTLED[scope]
+        yield Chain(f"unsettle_{scope}", ((set_mark(marks, first),),))
+        # The mark tells the listener the scope; what the sender had in it is gone.
+        yield Chain(
+            f"name_{scope}",
+            (
+                (*_on_bridge(Field.OIFNAME, checks.bridges), ACCEPT),
+                (SetPacketMark(marks.others, marks.value(first)),),
+                (jump("without_data"),),
+                (goto(f"hold_{'opening' if mode is ScopeMode.STRICT else 'any_opening'}"),),
+            ),
+        )
+    for chain, bypass in (("hold_opening", False), ("hold_any_opening", True)):
+        queue = Queue(FIRST_BYTES_QUEUE, checks.is_native, bypass)
+        yield Chain(chain, ((Count("openings"), queue),))
+    yield Chain("pass_name", ((Count("passed"), set_mark(marks, PASSED)),))
+    yield Chain("pass_unread", ((Count("unread"),),))
+    yield Chain(
+        "refuse_name",
+        tuple(
+            (marked(marks, entry_id), goto(f"refuse_{scope}"))
+            for scope in checks.modes
+            for entry_id in UNSETTLED[scope]
+        ),
+    )
+    yield Chain(
+        "take_verdict",
+        (
+            (Dispatch(CHECKED, Masked(Field.META_MARK, marks.mask)),),
+            (SetPacketMark(marks.others, 0),),
+        ),
+    )
+    yield Chain(
+        "name_output",
+        ((is_unsettled(marks), reply, goto("server_speaks_here")), (unsettled,)),
+        Hook("output", NAMES_PRIORITY),
+    )
+    yield Chain(
+        "name_input",
+        (
+            (
+                is_unsettled(marks),
+                reply,
+                Match(Field.IIFNAME, "lo", negated=True),
+                goto("from_outside"),
+            ),
+        ),
+        Hook("input", NAMES_PRIORITY),
+    )
+    yield Chain(
+        "from_outside",
+        ((*_on_bridge(Field.IIFNAME, checks.bridges), ACCEPT), (goto("server_speaks"),)),
+    )
+    if checks.forwards:
+        yield Chain(
+            "name_forward",
+            ((is_unsettled(marks), reply, goto("from_outside")), (unsettled,)),
+            Hook("forward", NAMES_PRIORITY),
+        )
+
+
+def unsettled_ids(modes: Iterable[ScopeName]) -> frozenset[int]:
+    """The ids of flows whose first bytes are still awaited; the guard lets them pass."""
+    return frozenset(entry_id for scope in modes for entry_id in UNSETTLED[scope])
+
+
+def takes_verdict(marks: MarkLayout) -> Rule:
+    """The guard's rule that makes a verdict the flow's id.
+
+    Only of unsettled flows: the mark of theirs was emptied before, whoever may set marks.
+    """
+    is_set = Match(Masked(Field.META_MARK, marks.mask), 0, negated=True)
+    return is_set, is_unsettled(marks), jump("take_verdict")
+
+
+def is_unsettled(marks: MarkLayout) -> Match:
+    """Whether the flow's first bytes are still awaited."""
+    return Match(Masked(Field.CT_MARK, marks.mask), SetRef("awaited"))
+
+
+def set_mark(marks: MarkLayout, entry_id: int) -> SetMark:
+    """Give the flow an id."""
+    return SetMark(marks.others, marks.value(entry_id))
+
+
+def marked(marks: MarkLayout, entry_id: int, *, negated: bool = False) -> Match:
+    """Whether the flow has this id."""
+    return Match(Masked(Field.CT_MARK, marks.mask), marks.value(entry_id), negated)
+
+
+def _on_bridge(field: Field, bridges: str) -> tuple[Match, ...]:
+    return Match(field, SetRef(bridges)), Match(field, SetRef("uplinks"), negated=True)
+
+
+def _without_data() -> Iterable[Rule]:
+    """Accept a packet of headers alone: its length is theirs.
+
+    But not where it ends the stream, nor where it says that a byte of it is urgent: servers differ
+    in what they read then.
+    """
+    for flag in ("fin", "urg"):
+        yield FlagsMatch(frozenset({flag}), frozenset({flag})), Verdict("return")
+    for words in _WORDS:
+        yield (
+            Match(Field.TCP_DOFF, words),
+            Match(Field.IP_HDRLENGTH, 5),
+            Match(Field.IP_LENGTH, 20 + 4 * words),
+            ACCEPT,
+        )
+        yield (
+            Match(Field.TCP_DOFF, words),
+            Match(Field.IP6_LENGTH, 4 * words),
+            Match(Field.IP6_NEXTHDR, "tcp"),
+            ACCEPT,
+        )
+
+
+def _server_speaks(checks: Checks) -> Iterable[Rule]:
+    marks, copy = checks.marks, Log(SERVER_GROUP, LONGEST_COPY)
+    yield FlagsMatch(_HANDSHAKE, frozenset({"syn", "ack"})), copy, ACCEPT
+    yield (jump("without_data"),)
+    for scope in checks.modes:
+        silent, spoke = UNSETTLED[scope]
+        yield marked(marks, silent), copy, set_mark(marks, spoke)
