@@ -52,7 +52,7 @@ from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
 from ramfw.notify import notify
 from ramfw.observe.conntrack import held_ids
-from ramfw.observe.dnswatch import DnsWatch
+from ramfw.observe.dnswatch import A_READING, DnsWatch
 from ramfw.observe.following import follow
 from ramfw.observe.openings import OpeningsWatch
 from ramfw.observe.resolver import Resolver
@@ -68,6 +68,7 @@ T = TypeVar("T")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
 MOST_TOGETHER = 64
 """Events in a row that one transaction may wait for."""
+ALLOCATIONS_A_COLLECTION = 50_000
 LONGEST_WAIT = 120.0
 """Seconds that a client may ask to wait for the daemon to settle."""
 EXPLAIN_PATIENCE = 3.0
@@ -183,6 +184,8 @@ class Daemon:
             if self._dns is not None:
                 self._dns.read_questions(time.monotonic())
             self._read_openings()
+            # What was learned since the last event may end before anything else is due.
+            self._events.put_nowait(Tick())
             await asyncio.sleep(BEAT)
 
     async def _main_loop(self, policy: Policy) -> None:
@@ -241,23 +244,26 @@ class Daemon:
         if self._engine.in_force and not self._was_ready:
             self._was_ready = True
             # What is there now stays: no collection goes through it again while an answer waits.
+            # The new is gone through seldom: at Python's usual pace, one answer in 100 would wait.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(ALLOCATIONS_A_COLLECTION)
             log.info("the policy is in force: %s", self._policy_path)
             notify("READY=1")
 
     def _carry_out(self, command: Command) -> Event | None:  # noqa: C901 - a case each
         """Do it, or begin to; what came of it where that is known at once."""
         match command:
-            case Program() | ReadTable() if self._unloading:
+            case Program() if self._unloading:
+                self._release(command.releases)
+            case ReadTable() if self._unloading:
                 pass
             case Program():
                 if (completion := self._program_at_once(command)) is not None:
                     return completion
                 self._start(self._program(command))
             case Release(handles):
-                if self._dns is not None:
-                    self._dns.release(handles)
+                self._release(handles)
             case Decide(fates):
                 if self._openings is not None:
                     self._openings.decide(fates)
@@ -280,7 +286,9 @@ class Daemon:
         if not grants or not self._kernel_lock.acquire(blocking=False):
             return None
         try:
-            self._batches.grant(grants)
+            # An answer goes on before the kernel's word is read: if that is a refusal, it would go
+            # on all the same, and what it was to open stays closed.
+            self._batches.grant(grants, lambda: self._release(command.releases))
         except KernelError as error:
             return Rejected(str(error))
         finally:
@@ -291,9 +299,15 @@ class Daemon:
         try:
             await self._in_kernel_thread(lambda: self._kernel.run(command.transaction))
         except (KernelError, ValueError) as error:
-            self._events.put_nowait(Rejected(str(error)))
+            completion: Event = Rejected(str(error))
         else:
-            self._events.put_nowait(Committed())
+            completion = Committed()
+        self._release(command.releases)
+        self._events.put_nowait(completion)
+
+    def _release(self, handles: tuple[int, ...]) -> None:
+        if handles and self._dns is not None:
+            self._dns.release(handles)
 
     async def _read_table(self, command: ReadTable) -> None:
         await asyncio.sleep(command.not_before - time.monotonic())
@@ -358,11 +372,18 @@ class Daemon:
             self._handle(event)
 
     def _read_dns_watch(self) -> None:
-        if self._dns is not None and (held := self._dns.read(time.monotonic())):
-            self._handle(AnswersHeld(held))
-            deadline = self._engine.deadline()
-            if deadline is not None and (self._armed is None or deadline < self._armed):
-                self._events.put_nowait(Tick())  # so that the loop waits no longer than that
+        if self._dns is None:
+            return
+        # The first goes alone, and does not wait for a look at what is behind it; all that came
+        # meanwhile go together.
+        for most in (1, A_READING):
+            held = self._dns.read(time.monotonic(), most)
+            if held:
+                self._handle(AnswersHeld(held))
+            elif held is None:
+                break
+        if self._engine.holds:
+            self._events.put_nowait(Tick())  # so that the loop waits no longer than they may
 
     # -- observers -----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
+    ip_address,
     ip_network,
 )
 
@@ -120,6 +121,8 @@ _FIRST_OCTETS = {
     ),
 }
 
+_FIRST_OF_PACKED = {4: _FIRST_OCTETS[4], 16: _FIRST_OCTETS[6]}
+
 
 def embedded_ipv4(address: Address) -> IPv4Address | None:
     """The IPv4 address that an IPv6 one carries: mapped, NAT64, 6to4, Teredo and their like.
@@ -145,6 +148,11 @@ def special_use(address: Address) -> str | None:
     if number >> 120 not in _FIRST_OCTETS[6]:
         return None
     return special_use_in(IPv6Network(int(address)))
+
+
+def may_open(packed: bytes) -> bool:
+    """Whether a name may open this packed address: it has no special use."""
+    return packed[0] not in _FIRST_OF_PACKED[len(packed)] or special_use(ip_address(packed)) is None
 
 
 def special_use_in(network: Network) -> str | None:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ramfw.core.policy import ScopeName
 from ramfw.core.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Put the transaction into the kernel, whole. Only one is ever under way."""
+class Program(NamedTuple):
+    """Put the transaction into the kernel, whole. Only one is ever under way.
+
+    When the kernel has decided, whichever way, the DNS answers of `releases` go on that still
+    wait: what was refused stays closed for them. The completion comes after that, and with it
+    the keeping of books, for which nobody should wait.
+    """
 
     transaction: Transaction
+    releases: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import NamedTuple
 
-from ramfw.core.addresses import special_use
+from ramfw.core.addresses import may_open
 from ramfw.core.commands import (
     Command,
     Decide,
@@ -32,6 +33,7 @@ from ramfw.core.events import (
     CgroupsChanged,
     Committed,
     Event,
+    HeldAnswer,
     LinksChanged,
     OpeningsHeld,
     PolicyLoaded,
@@ -43,9 +45,10 @@ from ramfw.core.events import (
     Tick,
     WatchChanged,
 )
+from ramfw.core.fresh import fresh_grants
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions
 from ramfw.core.leases import Leases
-from ramfw.core.ledger import Changes, Ledger
+from ramfw.core.ledger import Changes, Ledger, additions
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
@@ -73,8 +76,7 @@ class Believed:
     """The desired ruleset that the rules were brought to: the same object, nothing differs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """The transaction under way, and what it will have made true."""
 
     desired: Ruleset
@@ -82,6 +84,11 @@ class Pending:
     changes_rules: bool
     replaces: bool
     releases: tuple[int, ...]
+    permissions: Permissions
+    """Those that it was planned by: others may be in force when it is committed."""
+    answers: tuple[HeldAnswer, ...] = ()
+    """What is still to be learned, as of `since`."""
+    since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -141,9 +148,20 @@ class Engine:
         `more` promises another event at once: then the addresses of a name that was resolved,
         for which nobody waits, may go into the next one's transaction.
         """
-        commands: list[Command] = list(self._take_in(event, now))
-        self._housekeeping(now)
-        commands += (Resolve(name) for name in self._due_names(now))
+        commands: list[Command] = []
+        # Where somebody waits, or may wait next, all else that is due is left to its Tick.
+        if isinstance(event, AnswersHeld):
+            if (program := self._open_fresh(event, now)) is not None:
+                return [program]
+            self._answers_held(event, now)
+        elif isinstance(event, OpeningsHeld):
+            return [Decide(self._openings_held(event, now))]
+        elif isinstance(event, Committed):
+            commands += self._committed()
+        else:
+            commands += self._take_in(event, now)
+            self._housekeeping(now)
+            commands += [Resolve(name) for name in self._due_names(now)]
         if more and isinstance(event, Resolved):
             return commands
         if (program := self._next_transaction(now)) is not None:
@@ -151,9 +169,15 @@ class Engine:
         elif self._failures or not (self._pending or self._reading):
             commands += self._let_go(self._waiting)
             self._waiting.clear()
-        overdue = takewhile(lambda item: item[1] <= now, self._held.items())
-        commands += self._let_go([handle for handle, _ in overdue])
+        if self._held:
+            overdue = takewhile(lambda item: item[1] <= now, self._held.items())
+            commands += self._let_go([handle for handle, _ in overdue])
         return commands
+
+    @property
+    def holds(self) -> bool:
+        """Whether an answer still waits, so that the deadline may have moved to its own."""
+        return bool(self._held)
 
     def deadline(self) -> float | None:
         """When a Tick is due, if nothing happens before."""
@@ -185,17 +209,10 @@ class Engine:
 
     # -- events --------------------------------------------------------------------------------
 
-    def _take_in(  # noqa: C901, PLR0912 - a case each
+    def _take_in(  # noqa: C901 - a case each
         self, event: Event, now: float
     ) -> Iterable[Command]:
         match event:
-            # First what somebody waits for.
-            case AnswersHeld():
-                self._answers_held(event, now)
-            case OpeningsHeld():
-                yield Decide(self._openings_held(event, now))
-            case Committed():
-                yield from self._committed()
             case PolicyLoaded():
                 yield from self._policy_loaded(event, now)
             case PolicyRefused(problems):
@@ -220,7 +237,7 @@ class Engine:
                 yield from self._table_read(event, now)
             case Rejected(reason):
                 yield from self._rejected(reason, now)
-            case Tick():
+            case AnswersHeld() | Committed() | Tick():
                 pass
 
     def _policy_loaded(self, event: PolicyLoaded, now: float) -> Iterable[Command]:
@@ -270,29 +287,68 @@ class Engine:
         if state is None:
             return
         if event.answers:
-            changed = self.leases.learn(event.name, event.answers, now)
+            alike: dict[tuple[int, str], list[bytes]] = {}
+            for answer in event.answers:
+                alike.setdefault((answer.ttl, answer.server), []).append(answer.address.packed)
+            for (ttl, server), addresses in alike.items():
+                self.ledger.touch(self.leases.learn(event.name, addresses, ttl, server, now))
         elif state.last_good is not None:
-            changed = self.leases.prolong(event.name, state.last_good, state.due)
-        else:
-            changed = set()
-        self.ledger.touch(changed)
+            self.ledger.touch(self.leases.prolong(event.name, state.last_good, state.due))
+
+    def _open_fresh(self, event: AnswersHeld, now: float) -> Program | None:
+        """Open what the answers name at once, where nothing else is under way; None elsewhere.
+
+        They are learned when the kernel has decided, for nobody should wait for that. All else
+        takes the long way, which leads to the same.
+        """
+        desired = self._desired
+        if desired is None or desired is not self.believed.made_from or self._pending:
+            return None
+        if self._reading or self._waiting or not self.ledger.is_settled:
+            return None
+        if not all(self._may_be_learned(answer.name) for answer in event.answers):
+            return None
+        changes = fresh_grants(event.answers, self.permissions, self.leases, self.ledger, now)
+        if not changes:
+            return None
+        releases = tuple({answer.handle: 0 for answer in event.answers if answer.handle})
+        self._held.update(dict.fromkeys(releases, now + LONGEST_HOLD))
+        self._pending = Pending(
+            desired,
+            changes,
+            changes_rules=False,
+            replaces=False,
+            releases=releases,
+            permissions=self.permissions,
+            answers=event.answers,
+            since=now,
+        )
+        return Program(additions(changes, now), releases)
+
+    def _may_be_learned(self, name: str) -> bool:
+        """Whether there is room for the name; for those that are listed, there always is."""
+        leases = self.leases
+        return len(leases) < MOST_LEARNED_NAMES or name in leases or self.permissions.is_exact(name)
 
     def _answers_held(self, event: AnswersHeld, now: float) -> None:
         """Learn from answers for permitted names; each waits until what it opens is committed."""
-        for held in event.answers:
-            if held.handle:
-                self._held.setdefault(held.handle, now + LONGEST_HOLD)
-                self._waiting.append(held.handle)
-            if not self.permissions.of_name(held.name):
+        for handle, name, addresses, ttl, server in event.answers:
+            if handle and handle not in self._held:
+                self._held[handle] = now + LONGEST_HOLD
+                self._waiting.append(handle)
+            if not self.permissions.of_name(name):
                 continue
-            known = self.permissions.is_exact(held.name) or self.leases.of_name(held.name)
-            if not known and len(self.leases) >= MOST_LEARNED_NAMES:
+            if not self._may_be_learned(name):
                 self.health.answers_beyond_bound += 1
                 continue
-            usable = [answer for answer in held.answers if special_use(answer.address) is None]
-            changed = self.leases.learn(held.name, usable, now)
-            self.ledger.touch(changed)
-            self.health.answers_learned += 1
+            self.ledger.touch(self._learn(name, addresses, ttl, server, now))
+
+    def _learn(
+        self, name: str, addresses: Iterable[bytes], ttl: int, server: str, now: float
+    ) -> list[bytes]:
+        self.health.answers_learned += 1
+        usable = [address for address in addresses if may_open(address)]
+        return self.leases.learn(name, usable, ttl, server, now)
 
     def _openings_held(self, event: OpeningsHeld, now: float) -> tuple[Fate, ...]:
         """Judge first bytes, after what their servers said before."""
@@ -309,7 +365,7 @@ class Engine:
         self.ledger.touch(self.leases.expire(now))
         self.name_check.expire(now)
         if self._static_due is not None and self._static_due <= now:
-            self.ledger.touch_networks(self.permissions.networks())
+            self.ledger.touch(self.permissions.places())
             self._static_due = now + LIFE_OF_STATIC / 2
         self.ledger.sweep(now)
 
@@ -363,27 +419,40 @@ class Engine:
         held = state.grants if state else None
         self.ledger.start_from(held or {}, self.permissions, now)
         self.ledger.touch(self.leases.addresses())
-        self.ledger.touch_networks(self.permissions.networks())
+        self.ledger.touch(self.permissions.places())
 
-    def _committed(self) -> Iterable[Command]:
+    def _committed(self) -> list[Command]:
         pending, self._pending = self._pending, None
         if pending is None:
-            return
-        self.ledger.committed(pending.changes, self.permissions, replaced=pending.replaces)
+            return []
+        self.ledger.committed(
+            pending.changes, pending.permissions, self.permissions, replaced=pending.replaces
+        )
+        self._completed(pending)
         if pending.changes_rules or self.believed.made_from is not pending.desired:
             self.believed.ruleset = after(pending.desired, self.believed.ruleset)
             self.believed.made_from = pending.desired
-        yield from self._let_go(pending.releases)
         if pending.changes_rules:
             self._reading = True
-            yield ReadTable(with_grants=False)
-        else:
-            self._failures = 0
+            return [ReadTable(with_grants=False)]
+        self._failures = 0
+        return []
+
+    def _completed(self, pending: Pending) -> None:
+        """What follows however it ended: its answers went on, and are learned if they were not."""
+        for handle in pending.releases:
+            self._held.pop(handle, None)
+        same = pending.permissions is self.permissions
+        for _, name, addresses, ttl, server in pending.answers:
+            if same or self.permissions.of_name(name):
+                changed = self._learn(name, addresses, ttl, server, pending.since)
+                if not same:
+                    self.ledger.touch(changed)
 
     def _rejected(self, reason: str, now: float) -> Iterable[Command]:
         pending, self._pending = self._pending, None
         if pending is not None:
-            yield from self._let_go(pending.releases)
+            self._completed(pending)
         self.health.last_rejection = reason
         self.health.rejections += 1
         yield Note("err", f"the kernel refused a change, nothing of it took effect: {reason}")
@@ -412,7 +481,7 @@ class Engine:
             first, last = NOTHING_TO_DO
         else:
             first, last = diff(self._desired, self.believed.ruleset)
-        replaces = replaces_table(first) or self.believed.ruleset is None
+        replaces = self.believed.ruleset is None or (bool(first) and replaces_table(first))
         operations, changes = self.ledger.operations(
             self.permissions, self.leases, now, replaces=replaces
         )
@@ -425,10 +494,12 @@ class Engine:
             self.health.verified_at = None
         # Where more is to be opened than fits, who waits for what is not known: they wait on.
         releases = tuple(self._waiting) if self.ledger.is_settled else ()
-        self._pending = Pending(self._desired, changes, bool(first or last), replaces, releases)
+        self._pending = Pending(
+            self._desired, changes, bool(first or last), replaces, releases, self.permissions
+        )
         if releases:
             self._waiting.clear()
-        return Program((*first, *operations, *last))
+        return Program((*first, *operations, *last), releases)
 
     def _cgroups(self) -> dict[ScopeName, frozenset[CgroupElement]]:
         found: dict[ScopeName, set[CgroupElement]] = {}

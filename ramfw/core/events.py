@@ -66,20 +66,21 @@ class Resolved:
     replies: tuple[ServerReply, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HeldAnswer:
+class HeldAnswer(NamedTuple):
     """A DNS answer on its way to somebody in a scope, who asked a trusted server for the name.
 
     It waits in the kernel under `handle` until it is released (0: only a copy, nothing waits).
+    `addresses` are packed; `ttl` is in seconds.
     """
 
     handle: int
     name: str
-    answers: tuple[Answer, ...]
+    addresses: tuple[bytes, ...]
+    ttl: int
+    server: str
 
 
-@dataclass(frozen=True, slots=True)
-class AnswersHeld:
+class AnswersHeld(NamedTuple):
     """Answers that arrived together."""
 
     answers: tuple[HeldAnswer, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from ramfw.core import reference
@@ -179,7 +179,7 @@ class _Explainer:
         leases = self._engine.leases.of_name(name).items() if self._engine else ()
         return [
             {
-                "address": str(address),
+                "address": str(ip_address(address)),
                 "expires_in": lease.expires - self._now,
                 "server": lease.server,
             }
@@ -254,7 +254,7 @@ class _Explainer:
                     yield self._host(place, [entry], reason, [always])
 
     def _by_lease(self, address: Address) -> Iterator[Explanation]:
-        for name in self._engine.leases.of_address(address) if self._engine else ():
+        for name, _ in self._engine.leases.of_address(address.packed) if self._engine else ():
             leases = [lease for lease in self._leases(name) if lease["address"] == str(address)]
             for entry, ports in self._covering(name):
                 for port in ports:

@@ -7,21 +7,27 @@ Where several entries permit the same address and port, the first in the policy 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 from ramfw.core.compiler import EVERY_SCOPE, map_name, map_stems
 from ramfw.core.events import Address
 from ramfw.core.leases import Leases
 from ramfw.core.marks import RESOLVERS
-from ramfw.core.policy import Entry, Network, Policy, Protocol
-from ramfw.core.transaction import GrantKey
+from ramfw.core.places import Place, is_range, network, place
+from ramfw.core.policy import Entry, Policy, Protocol
+from ramfw.core.transaction import GrantKey, packed_key, packed_service
+
+T = TypeVar("T")
 
 LIFE_OF_STATIC = 6 * 3600.0
 """Seconds that an address from the policy itself lives in the kernel; renewed at half of it."""
 
 DNS_PORT = 53
+MOST_NAMES_AT_HAND = 4096
+"""Names whose permissions are kept at hand; beyond, all are looked up anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,19 @@ class Permission:
     order: int
     entry_id: int
     stems: tuple[str, ...]
-    protocol: str
-    ports: tuple[int, ...]
+    services: tuple[bytes, ...]
+
+    def keys(self, where: Place) -> list[GrantKey]:
+        """The elements that open it there."""
+        names = _maps(self.stems, len(where))
+        if is_range(where):
+            packed = [packed_key(where, service) for service in self.services]
+        else:
+            packed = [where + service for service in self.services]
+        return [GrantKey(name, key) for name in names for key in packed]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A grant that should be in the kernel until `expires`."""
 
     entry_id: int
@@ -44,84 +57,87 @@ class Wanted:
 
 
 class Permissions:
-    """The policy in force, arranged to tell what a name, or a network, opens."""
+    """The policy in force, arranged to tell what a name, or a place, opens."""
 
     def __init__(
         self, policy: Policy | None, entries: dict[int, Entry], servers: Iterable[Address]
     ) -> None:
-        self._exact: dict[str, list[Permission]] = {}
-        self._below: dict[str, list[Permission]] = {}
-        self._static: dict[Network, list[Permission]] = {}
+        self._exact: dict[str, tuple[Permission, ...]] = {}
+        self._below: dict[str, tuple[Permission, ...]] = {}
+        self._static: dict[Place, tuple[Permission, ...]] = {}
+        self._at_hand: dict[str, tuple[Permission, ...]] = {}
         self.stems: dict[int, frozenset[str]] = {RESOLVERS: frozenset({EVERY_SCOPE})}
         if policy is None:
             return
         for order, (entry_id, entry) in enumerate(entries.items(), start=1):
-            stems = map_stems(entry, policy)
-            self.stems[entry_id] = frozenset(stems)
-            self._add(Permission(order, entry_id, stems, str(entry.protocol), entry.ports), entry)
+            self._add(order, entry_id, entry, map_stems(entry, policy))
         for server in servers:
             for protocol in Protocol:
-                permission = Permission(0, RESOLVERS, (EVERY_SCOPE,), str(protocol), (DNS_PORT,))
-                self._static.setdefault(ip_network(server), []).append(permission)
+                services = (packed_service(protocol, DNS_PORT),)
+                permission = Permission(0, RESOLVERS, (EVERY_SCOPE,), services)
+                _append(self._static, place(server), permission)
 
-    def _add(self, base: Permission, entry: Entry) -> None:
-        for network in entry.networks:
-            self._static.setdefault(network, []).append(base)
+    def _add(self, order: int, entry_id: int, entry: Entry, stems: tuple[str, ...]) -> None:
+        self.stems[entry_id] = frozenset(stems)
+
+        def on(ports: tuple[int, ...]) -> Permission:
+            services = tuple(packed_service(entry.protocol, port) for port in ports)
+            return Permission(order, entry_id, stems, services)
+
+        for one in entry.networks:
+            _append(self._static, place(one), on(entry.ports))
         for target in entry.targets:
-            permission = Permission(
-                base.order, base.entry_id, base.stems, base.protocol, target.ports
-            )
             if target.is_wildcard:
-                self._below.setdefault(target.pattern.removeprefix("*."), []).append(permission)
+                _append(self._below, target.pattern.removeprefix("*."), on(target.ports))
             else:
-                self._exact.setdefault(target.pattern, []).append(permission)
+                _append(self._exact, target.pattern, on(target.ports))
 
     def exact_names(self) -> Iterable[str]:
         """The names that can be resolved ahead."""
         return self._exact.keys()
 
-    def networks(self) -> Iterable[Network]:
+    def places(self) -> Collection[Place]:
         """The addresses and ranges that need no lease."""
         return self._static.keys()
 
-    def of_name(self, name: str) -> list[Permission]:
+    def of_name(self, name: str) -> tuple[Permission, ...]:
         """What a lease of this name opens; empty where the name is not permitted."""
-        found = list(self._exact.get(name, ()))
-        if self._below:
-            parent = name
+        found = self._at_hand.get(name)
+        if found is None:
+            found = self._exact.get(name, ())
+            parent = name if self._below else ""
             while parent := parent.partition(".")[2]:
                 found += self._below.get(parent, ())
+            if len(self._at_hand) >= MOST_NAMES_AT_HAND:
+                self._at_hand.clear()
+            self._at_hand[name] = found
         return found
 
     def is_exact(self, name: str) -> bool:
         """Whether an entry names it, so that it is resolved ahead and always may be learned."""
         return name in self._exact
 
-    def wanted(self, network: Network, leases: Leases, now: float) -> dict[GrantKey, Wanted]:
+    def wanted(self, where: Place, leases: Leases, now: float) -> dict[GrantKey, Wanted]:
         """All grants on one address or range, the first entry of the policy before others."""
-        found: dict[GrantKey, tuple[int, Wanted]] = {}
-        for permission, expires in self._reasons(network, leases, now):
-            for key in _keys(network, permission):
-                held = found.get(key)
-                if held and (held[0], -held[1].expires) <= (permission.order, -expires):
-                    continue
-                found[key] = (permission.order, Wanted(permission.entry_id, expires))
-        return {key: wanted for key, (_, wanted) in found.items()}
-
-    def _reasons(
-        self, network: Network, leases: Leases, now: float
-    ) -> Iterator[tuple[Permission, float]]:
-        for permission in self._static.get(network, ()):
-            yield permission, now + LIFE_OF_STATIC
-        if network.prefixlen == network.max_prefixlen:
-            for name, lease in leases.of_address(network.network_address).items():
-                for permission in self.of_name(name):
-                    yield permission, lease.expires
+        reasons = [(p, now + LIFE_OF_STATIC) for p in self._static.get(where, ())]
+        for name, lease in leases.of_address(where):
+            reasons += [(permission, lease.expires) for permission in self.of_name(name)]
+        if len(reasons) > 1:
+            reasons.sort(key=lambda reason: (reason[0].order, -reason[1]))
+        found: dict[GrantKey, Wanted] = {}
+        for permission, expires in reasons:
+            wanted = Wanted(permission.entry_id, expires)
+            for key in permission.keys(where):
+                found.setdefault(key, wanted)
+        return found
 
 
-def _keys(network: Network, permission: Permission) -> Iterator[GrantKey]:
-    is_range = network.prefixlen < network.max_prefixlen
-    for stem in permission.stems:
-        name = map_name(stem, network, is_range=is_range)
-        for port in permission.ports:
-            yield GrantKey(name, network, permission.protocol, port)
+def _append(found: dict[T, tuple[Permission, ...]], key: T, one: Permission) -> None:
+    found[key] = (*found.get(key, ()), one)
+
+
+@cache
+def _maps(stems: tuple[str, ...], size: int) -> tuple[str, ...]:
+    """The maps for places of this size: it tells the family, and an address from a range."""
+    like = network(bytes(size))
+    return tuple(map_name(stem, like, is_range=is_range(bytes(size))) for stem in stems)

@@ -2,17 +2,15 @@
 
 Pure. Times are seconds on the caller's monotonic clock. A lease outlives the answer's TTL by a
 grace, because clients keep an answer for the whole TTL and connect after it; the name is asked
-again well before. Several names on one address each have a lease of their own.
+again well before. Several names on one address each have a lease of their own. Addresses are
+packed: there may be 100,000.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import count
-
-from ramfw.core.events import Address, Answer
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 SHORTEST_TTL = 10.0
 """Seconds. A smaller TTL is taken as this, so that no name is asked for without pause."""
@@ -24,9 +22,11 @@ LONGEST_STALE = 3600.0
 """Seconds after the last good answer up to which it is served on while no server gives one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """One address of one name; `server` gave it at `learned`, it counts until `expires`."""
+class Lease(NamedTuple):
+    """An address of a name; `server` gave it at `learned`, it counts until `expires`.
+
+    The addresses of one answer share one.
+    """
 
     server: str
     learned: float
@@ -38,83 +38,114 @@ def bounded_ttl(ttl: float) -> float:
     return min(max(ttl, SHORTEST_TTL), LONGEST_TTL)
 
 
+def expiry(ttl: float, now: float) -> float:
+    """When the lease ends of an address that was given now with this TTL."""
+    return now + min(max(ttl, SHORTEST_TTL), LONGEST_TTL) + GRACE
+
+
 class Leases:
     """All leases, found by name and by address, with the next expiry at hand."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, dict[Address, Lease]] = {}
-        self._by_address: dict[Address, set[str]] = {}
-        # The number keeps addresses of two families from being compared.
-        self._expiries: list[tuple[float, int, str, Address]] = []
-        self._numbers = count()
+        self._by_name: dict[str, dict[bytes, Lease]] = {}
+        # Nearly every address has one name: a set for each would be most of the memory.
+        self._by_address: dict[bytes, str | set[str]] = {}
+        # When a name is looked at next: no lease of it ends before. Others in the heap are void.
+        self._due: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
 
-    def learn(self, name: str, answers: Iterable[Answer], now: float) -> set[Address]:
+    def learn(
+        self, name: str, addresses: Iterable[bytes], ttl: float, server: str, now: float
+    ) -> list[bytes]:
         """Remember an answer; the addresses whose leases it changed."""
-        changed = set()
-        for answer in answers:
-            expires = now + bounded_ttl(answer.ttl) + GRACE
-            if self._keep(name, answer.address, Lease(answer.server, now, expires)):
-                changed.add(answer.address)
-        return changed
+        return self._keep(name, addresses, Lease(server, now, expiry(ttl, now)))
 
-    def prolong(self, name: str, last_good: float, asked_next: float) -> set[Address]:
+    def prolong(self, name: str, last_good: float, asked_next: float) -> list[bytes]:
         """Serve the last good answer until the next one may come, at most LONGEST_STALE long."""
         until = min(asked_next + GRACE, last_good + LONGEST_STALE)
-        changed = set()
+        changed = []
         for address, lease in list(self._by_name.get(name, {}).items()):
-            prolonged = Lease(lease.server, lease.learned, until)
-            if lease.learned >= last_good and self._keep(name, address, prolonged):
-                changed.add(address)
+            if lease.learned >= last_good:
+                changed += self._keep(name, (address,), lease._replace(expires=until))
         return changed
 
-    def _keep(self, name: str, address: Address, lease: Lease) -> bool:
-        held = self._by_name.setdefault(name, {})
-        present = held.get(address)
-        if present is not None and lease.expires <= present.expires:
-            # It was given again all the same: a cache's TTL counts down to the same end.
-            held[address] = Lease(lease.server, lease.learned, present.expires)
-            return False
-        held[address] = lease
-        self._by_address.setdefault(address, set()).add(name)
-        heapq.heappush(self._expiries, (lease.expires, next(self._numbers), name, address))
-        return True
-
-    def expire(self, now: float) -> set[Address]:
-        """Forget what has ended; the addresses that lost a name."""
-        changed = set()
-        while self._expiries and self._expiries[0][0] <= now:
-            _, _, name, address = heapq.heappop(self._expiries)
-            lease = self._by_name.get(name, {}).get(address)
-            if lease is not None and lease.expires <= now:
-                self._drop(name, address)
-                changed.add(address)
-        return changed
-
-    def forget(self, name: str) -> set[Address]:
-        """Drop all leases of a name that is no longer permitted."""
-        addresses = set(self._by_name.get(name, {}))
+    def _keep(self, name: str, addresses: Iterable[bytes], lease: Lease) -> list[bytes]:
+        held = self._by_name.get(name)
+        if held is None:
+            held = {}
+        changed = []
         for address in addresses:
-            self._drop(name, address)
+            present = held.get(address)
+            if present is None:
+                self._name_address(address, name)
+            elif lease.expires <= present.expires:
+                # It was given again all the same: a cache's TTL counts down to the same end.
+                held[address] = lease._replace(expires=present.expires)
+                continue
+            held[address] = lease
+            changed.append(address)
+        if changed:
+            self._by_name[name] = held
+            self._look_at(name, lease.expires)
+        return changed
+
+    def _look_at(self, name: str, when: float) -> None:
+        if when < self._due.get(name, when + 1):
+            self._due[name] = when
+            heapq.heappush(self._heap, (when, name))
+
+    def _name_address(self, address: bytes, name: str) -> None:
+        names = self._by_address.setdefault(address, name)
+        if isinstance(names, set):
+            names.add(name)
+        elif names != name:
+            self._by_address[address] = {names, name}
+
+    def expire(self, now: float) -> list[bytes]:
+        """Forget what has ended; the addresses that lost a name."""
+        changed: list[bytes] = []
+        while self._heap and self._heap[0][0] <= now:
+            when, name = heapq.heappop(self._heap)
+            if self._due.get(name) != when:
+                continue
+            held = self._by_name[name]
+            over = [address for address, lease in held.items() if lease.expires <= now]
+            self._drop(name, over)
+            changed += over
+            if held:
+                del self._due[name]
+                self._look_at(name, min(lease.expires for lease in held.values()))
+        return changed
+
+    def forget(self, name: str) -> list[bytes]:
+        """Drop all leases of a name that is no longer permitted."""
+        addresses = list(self._by_name.get(name, ()))
+        self._drop(name, addresses)
         return addresses
 
-    def _drop(self, name: str, address: Address) -> None:
-        held = self._by_name[name]
-        del held[address]
+    def _drop(self, name: str, addresses: Iterable[bytes]) -> None:
+        held = self._by_name.get(name, {})
+        for address in addresses:
+            del held[address]
+            names = self._by_address[address]
+            if isinstance(names, set) and len(names) > 1:
+                names.discard(name)
+            else:
+                del self._by_address[address]
         if not held:
-            del self._by_name[name]
-        names = self._by_address[address]
-        names.discard(name)
-        if not names:
-            del self._by_address[address]
+            self._by_name.pop(name, None)
+            self._due.pop(name, None)
 
-    def of_name(self, name: str) -> dict[Address, Lease]:
+    def of_name(self, name: str) -> dict[bytes, Lease]:
         """The leases of a name, by address."""
         return dict(self._by_name.get(name, {}))
 
-    def of_address(self, address: Address) -> dict[str, Lease]:
-        """The leases on an address, by name."""
+    def of_address(self, address: bytes) -> list[tuple[str, Lease]]:
+        """The names on an address, each with its lease, in order."""
         names = self._by_address.get(address, ())
-        return {name: self._by_name[name][address] for name in sorted(names)}
+        if isinstance(names, str):
+            return [(names, self._by_name[names][address])]
+        return [(name, self._by_name[name][address]) for name in sorted(names)]
 
     def names(self) -> tuple[str, ...]:
         """All names that hold a lease."""
@@ -124,16 +155,19 @@ class Leases:
         """How many names hold a lease."""
         return len(self._by_name)
 
-    def addresses(self) -> tuple[Address, ...]:
+    def __contains__(self, name: str) -> bool:
+        """Whether the name holds a lease."""
+        return name in self._by_name
+
+    def addresses(self) -> Collection[bytes]:
         """All addresses on which there is a lease."""
-        return tuple(self._by_address)
+        return self._by_address.keys()
 
     def next_expiry(self) -> float | None:
         """When `expire` is due next; None where there is no lease."""
-        while self._expiries:
-            expires, _, name, address = self._expiries[0]
-            lease = self._by_name.get(name, {}).get(address)
-            if lease is not None and lease.expires == expires:
-                return expires
-            heapq.heappop(self._expiries)
+        while self._heap:
+            when, name = self._heap[0]
+            if self._due.get(name) == when:
+                return when
+            heapq.heappop(self._heap)
         return None

@@ -1,6 +1,6 @@
 """The ledger of grants: what the kernel was told, what it should hold, and the way between.
 
-Pure. A network (an address or a range) is `dirty` when what is wanted of it may have changed; a
+Pure. A place (an address or a range) is `dirty` when what is wanted of it may have changed; a
 grant is `stale` when it must go. Both are settled by the next transaction, and what it changes
 counts only once it is committed.
 """
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from functools import cache
 
-from ramfw.core.events import Address
 from ramfw.core.grants import Permissions, Wanted
 from ramfw.core.leases import Leases
 from ramfw.core.marks import RESOLVERS
-from ramfw.core.policy import Network
+from ramfw.core.places import Place
 from ramfw.core.tablestate import FOREIGN, HeldGrant
-from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey, Operation
+from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey, Operation, place_of
 
 MOST_GRANTS_A_TRANSACTION = 4096
 """Bounds how long one transaction holds the kernel's nftables lock."""
@@ -35,8 +34,9 @@ class Ledger:
     """All grants that the kernel has acknowledged, and what is to be looked at."""
 
     def __init__(self) -> None:
-        self.grants: dict[GrantKey, Wanted] = {}
-        self._dirty: set[Network] = set()
+        self._grants: dict[str, dict[bytes, Wanted]] = {}
+        """By map, and by the packed key."""
+        self._dirty: set[Place] = set()
         self._stale: set[GrantKey] = set()
         self._sweep_due = 0.0
 
@@ -45,32 +45,51 @@ class Ledger:
         """Whether nothing waits to be looked at."""
         return not self._dirty and not self._stale
 
-    def touch(self, addresses: Iterable[Address]) -> None:
-        """What is wanted of these addresses may have changed."""
-        self._dirty.update(_alone(address) for address in addresses)
-
-    def touch_networks(self, networks: Iterable[Network]) -> None:
-        """The same, for ranges too."""
-        self._dirty.update(networks)
+    def touch(self, places: Iterable[Place]) -> None:
+        """What is wanted of these places may have changed."""
+        self._dirty.update(places)
 
     def recheck(self, permissions: Permissions) -> None:
         """Find the grants that new permissions do not cover."""
-        self._stale = {k for k, held in self.grants.items() if _is_revoked(k, held, permissions)}
+        self._stale = {
+            GrantKey(name, packed)
+            for name, held in self._grants.items()
+            for packed, grant in held.items()
+            if _is_revoked(_stem(name), packed, grant, permissions)
+        }
 
     def start_from(
         self, held: Mapping[GrantKey, HeldGrant], permissions: Permissions, now: float
     ) -> None:
         """Take what was read as what there is."""
-        self.grants = {key: Wanted(g.entry_id, now + g.remaining) for key, g in held.items()}
+        self._grants.clear()
+        for key, grant in held.items():
+            self._put(key, Wanted(grant.entry_id, now + grant.remaining))
         self.recheck(permissions)
+
+    def _get(self, key: GrantKey) -> Wanted | None:
+        held = self._grants.get(key.map)
+        return None if held is None else held.get(key.packed)
+
+    def _put(self, key: GrantKey, wanted: Wanted) -> None:
+        held = self._grants.get(key.map)
+        if held is None:
+            held = self._grants[key.map] = {}
+        held[key.packed] = wanted
+
+    def has(self, key: GrantKey) -> bool:
+        """Whether the kernel was given it, and has not taken it back since."""
+        held = self._grants.get(key.map)
+        return held is not None and key.packed in held
 
     def sweep(self, now: float) -> None:
         """Forget, now and then, what the kernel has let expire."""
         if self._sweep_due <= now:
             self._sweep_due = now + SWEEP_EVERY
-            over = [key for key, held in self.grants.items() if held.expires + SWEEP_EVERY <= now]
-            for key in over:
-                del self.grants[key]
+            for held in self._grants.values():
+                over = [key for key, grant in held.items() if grant.expires + SWEEP_EVERY <= now]
+                for key in over:
+                    del held[key]
 
     def operations(
         self, permissions: Permissions, leases: Leases, now: float, *, replaces: bool
@@ -79,61 +98,89 @@ class Ledger:
         operations: list[Operation] = []
         changes: dict[GrantKey, Wanted | None] = {}
         if replaces:
-            for key, held in self.grants.items():
+            for key, held in self._all():
                 if held.expires > now and key not in self._stale:
                     changes[key] = held
                     operations.append(AddGrant(key, held.entry_id, _timeout(held.expires, now)))
         else:
             for key in self._stale:
-                gone = self.grants.get(key)
+                gone = self._get(key)
                 if gone is not None and gone.expires > now:
                     operations += _remove(key, gone, now)
                 changes[key] = None
         self._stale.clear()
         while self._dirty and len(operations) < MOST_GRANTS_A_TRANSACTION:
-            network = self._dirty.pop()
-            for key, wanted in permissions.wanted(network, leases, now).items():
-                present = None if replaces else self.grants.get(key)
+            where = self._dirty.pop()
+            for key, wanted in permissions.wanted(where, leases, now).items():
+                present = None if replaces else self._get(key)
                 if key in changes:
                     present = changes[key]
-                if not _is_served(present, wanted):
-                    operations += _renew(key, present, wanted, now)
+                if present is None or not _is_served(present, wanted):
+                    operations += _give(key, present, wanted, now)
                     changes[key] = wanted
         return operations, changes
 
-    def committed(self, changes: Changes, permissions: Permissions, *, replaced: bool) -> None:
+    def _all(self) -> Iterable[tuple[GrantKey, Wanted]]:
+        for name, held in self._grants.items():
+            for packed, wanted in held.items():
+                yield GrantKey(name, packed), wanted
+
+    def committed(
+        self,
+        changes: Changes,
+        planned_by: Permissions,
+        permissions: Permissions,
+        *,
+        replaced: bool,
+    ) -> None:
         """A transaction is in the kernel; what became stale meanwhile goes with the next."""
         if replaced:
-            self.grants.clear()
+            self._grants.clear()
         for key, wanted in changes.items():
             if wanted is None:
-                self.grants.pop(key, None)
-                continue
-            self.grants[key] = wanted
-            if _is_revoked(key, wanted, permissions):
-                self._stale.add(key)
+                self._grants.get(key.map, {}).pop(key.packed, None)
+            else:
+                self._put(key, wanted)
+        if permissions is not planned_by:
+            self._stale.update(
+                key
+                for key, wanted in changes.items()
+                if wanted is not None
+                and _is_revoked(_stem(key.map), key.packed, wanted, permissions)
+            )
 
 
-def _alone(address: Address) -> Network:
-    """The range of one address; from its number, for its text would be parsed again."""
-    number = int(address)
-    return IPv4Network(number) if isinstance(address, IPv4Address) else IPv6Network(number)
-
-
-def _is_revoked(key: GrantKey, held: Wanted, permissions: Permissions) -> bool:
-    """Whether a grant belongs to no entry, or to a map that its entry left."""
-    stem = key.map.rstrip("46").removesuffix("_ranges")
-    if stem not in permissions.stems.get(held.entry_id, frozenset()):
-        return True
-    return held.entry_id == RESOLVERS and key.network not in permissions.networks()
-
-
-def _is_served(held: Wanted | None, wanted: Wanted) -> bool:
-    return (
-        held is not None
-        and held.entry_id == wanted.entry_id
-        and held.expires + WORTH_RENEWING >= wanted.expires
+def additions(wanted: Mapping[GrantKey, Wanted], now: float) -> tuple[AddGrant, ...]:
+    """The operations for grants of which the kernel has none yet."""
+    return tuple(
+        AddGrant(key, entry_id, _timeout(expires, now))
+        for key, (entry_id, expires) in wanted.items()
     )
+
+
+@cache
+def _stem(name: str) -> str:
+    """The stem of a map's name."""
+    return name.rstrip("46").removesuffix("_ranges")
+
+
+def _is_revoked(stem: str, packed: bytes, held: Wanted, permissions: Permissions) -> bool:
+    """Whether a grant belongs to no entry, or to a map that its entry left."""
+    stems = permissions.stems.get(held.entry_id)
+    if stems is None or stem not in stems:
+        return True
+    return held.entry_id == RESOLVERS and place_of(packed) not in permissions.places()
+
+
+def _give(key: GrantKey, held: Wanted | None, wanted: Wanted, now: float) -> list[Operation]:
+    # Adding what is there changes no timeout before kernel 6.12: add, delete, add.
+    operations = [] if held is None else _remove(key, held, now)
+    return [*operations, AddGrant(key, wanted.entry_id, _timeout(wanted.expires, now))]
+
+
+def _is_served(held: Wanted, wanted: Wanted) -> bool:
+    same = held.entry_id == wanted.entry_id
+    return same and held.expires + WORTH_RENEWING >= wanted.expires
 
 
 def _timeout(expires: float, now: float) -> int:
@@ -145,9 +192,3 @@ def _remove(key: GrantKey, held: Wanted, now: float) -> list[Operation]:
         return [DeleteGrant(key)]
     # Deleting an element that has just expired fails; adding it first makes sure that it is there.
     return [AddGrant(key, held.entry_id, _timeout(held.expires, now)), DeleteGrant(key)]
-
-
-def _renew(key: GrantKey, held: Wanted | None, wanted: Wanted, now: float) -> list[Operation]:
-    # Adding what is there changes no timeout before kernel 6.12: add, delete, add.
-    operations = [] if held is None else _remove(key, held, now)
-    return [*operations, AddGrant(key, wanted.entry_id, _timeout(wanted.expires, now))]

@@ -111,9 +111,8 @@ class NameCheck:
     def _judge(self, segment: HeldSegment, opening: Opening, leases: Leases, now: float) -> Fate:
         mode = self._policy.scope_mode(segment.scope) if self._policy else ScopeMode.STRICT
         address = ip_address(segment.destination)
-        connection = Connection(
-            address, segment.port, segment.scope, mode, tuple(leases.of_address(address))
-        )
+        answered = tuple(name for name, _ in leases.of_address(segment.destination))
+        connection = Connection(address, segment.port, segment.scope, mode, answered)
         judgement = self._names.judge(opening, connection)
         entry_id = self._entry_of(judgement, segment.scope)
         if entry_id is not None:

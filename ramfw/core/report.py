@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from ipaddress import ip_address
 from typing import Any
 
 from ramfw.core.catalog_report import in_force
@@ -131,7 +132,7 @@ def _host(engine: Engine, target: Target, now: float) -> Report:
         "role": target.role,
         "addresses": [
             {
-                "address": str(address),
+                "address": str(ip_address(address)),
                 "name": name,
                 "expires_in": lease.expires - now,
                 "server": lease.server,

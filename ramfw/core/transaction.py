@@ -6,29 +6,71 @@ and is `reconcile`'s business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import struct
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple, Self
 
+from ramfw.core.places import Place, is_range, network, place
 from ramfw.core.ruleset import Chain, Element, NamedSet, Rule
 
+PROTOCOLS = {"tcp": 6, "udp": 17}
+_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_SERVICE = struct.Struct("!B3xH2x")
+SERVICE_SIZE = _SERVICE.size
 
-@dataclass(frozen=True, slots=True)
-class GrantKey:
-    """What a grant opens: an address or range, a protocol and a port, in one of the maps."""
+
+class GrantKey(NamedTuple):
+    """What a grant opens: an address or range, a protocol and a port, in one of the maps.
+
+    `packed` is the element's key as the kernel has it: the address, and `SERVICE_SIZE` bytes of
+    protocol and port; for a range one byte more, the length of its prefix. It is bytes because
+    there may be 100,000 of them, and each is looked up while a DNS answer waits.
+    """
 
     map: str
-    network: IPv4Network | IPv6Network
-    protocol: str
-    port: int
-    _hash: int = field(init=False, repr=False, compare=False)
+    packed: bytes
 
-    def __post_init__(self) -> None:
-        # A key is looked up several times while a DNS answer waits, and a network's hash is slow.
-        number = int(self.network.network_address) + self.network.prefixlen
-        object.__setattr__(self, "_hash", hash((self.map, number, self.protocol, self.port)))
+    @classmethod
+    def of(cls, name: str, network: IPv4Network | IPv6Network, protocol: str, port: int) -> Self:
+        """The key of one element of the map."""
+        return cls(name, packed_key(place(network), packed_service(protocol, port)))
 
-    def __hash__(self) -> int:
-        return self._hash
+    @property
+    def is_range(self) -> bool:
+        return is_range(self.packed)
+
+    @property
+    def network(self) -> IPv4Network | IPv6Network:
+        return network(place_of(self.packed))
+
+    @property
+    def protocol(self) -> str:
+        return _NAMES[self.packed[_service_at(self.packed)]]
+
+    @property
+    def port(self) -> int:
+        return int(_SERVICE.unpack_from(self.packed, _service_at(self.packed))[1])
+
+
+def packed_service(protocol: str, port: int) -> bytes:
+    """Protocol and port as parts of a key: each fills whole registers of four bytes."""
+    return _SERVICE.pack(PROTOCOLS[protocol], port)
+
+
+def packed_key(where: Place, service: bytes) -> bytes:
+    """The key of a place and a service."""
+    return where[:-1] + service + where[-1:] if is_range(where) else where + service
+
+
+def place_of(packed: bytes) -> Place:
+    """The place in a key."""
+    at = _service_at(packed)
+    return packed[:at] + packed[at + SERVICE_SIZE :]
+
+
+def _service_at(packed: bytes) -> int:
+    return len(packed) // 2 * 2 - SERVICE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +163,7 @@ class DeleteElements:
     elements: frozenset[Element]
 
 
-@dataclass(frozen=True, slots=True)
-class AddGrant:
+class AddGrant(NamedTuple):
     """Add an element `key : ID` that lives for `timeout` seconds (whole, > 0)."""
 
     key: GrantKey
@@ -130,8 +171,7 @@ class AddGrant:
     timeout: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteGrant:
+class DeleteGrant(NamedTuple):
     """Remove an element of a map, whatever its verdict; it must be there."""
 
     key: GrantKey

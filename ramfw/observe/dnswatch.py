@@ -12,7 +12,6 @@ wakes nobody: it would be read while its answer already waits.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,34 +20,38 @@ from functools import cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from ramfw.core.events import Answer, HeldAnswer
+from ramfw.core.events import HeldAnswer
 from ramfw.core.questions import Asked, Questions, Tally
 from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import ObserveError
-from ramfw.wire import nflog, nfqueue, packet
-from ramfw.wire.dns_message import Answers, Question, answers, question
+from ramfw.observe.listening import listen
+from ramfw.wire import dns_packet, nflog, nfqueue, packet
+from ramfw.wire.dns_message import Question, answers, question
 from ramfw.wire.dns_service import neutralize
 from ramfw.wire.dns_stream import Reassembler
-from ramfw.wire.netlink import errors
+from ramfw.wire.packet import UDP
 
-_NETLINK_NETFILTER = 12
-_SO_RCVBUFFORCE = 33
-_RECEIVE = 16 << 20  # bytes of answers and questions that may wait for the daemon
+_WHAT = "DNS answers"
 _DATAGRAM = 1 << 17
 _MOST_WAITING = 16_384
 _MOST_STREAMS = 1_024
-_A_READING = 512  # answers; then the loop sees to other things
 _A_SENDING = 1 << 16  # bytes of verdicts at once, unless one is longer: a send buffer has room
 _MODULUS = 1 << 32
+_NOTHING: set[Asked] = set()
+
+A_READING = 512
+"""Answers that are read together; then other things are seen to."""
 
 
 class _Shown(NamedTuple):
-    """A packet with answers to permitted names: each with its place and its question."""
+    """An answer to a permitted name, its place in the packet, and how it would have been asked."""
 
     handle: int
     datagram: bytes
-    segment: packet.Segment
-    messages: list[tuple[int, bytes, Question]]
+    offset: int
+    payload: bytes
+    asked: Question
+    key: Asked
 
 
 @dataclass(slots=True)
@@ -64,19 +67,21 @@ class DnsWatch:
     _questions: Questions = field(default_factory=Questions)
     _streams: dict[tuple[bytes, int, bytes, int], Reassembler] = field(default_factory=dict)
     _replaced: dict[int, bytes] = field(default_factory=dict)
+    _queue: nfqueue.Reader = field(default_factory=nfqueue.Reader)
+    _copies: nflog.Reader = field(default_factory=nflog.Reader)
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_DATAGRAM)))
     _asking: socket.socket = field(init=False)
     _answering: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises ObserveError where the kernel has no such queue, or another listener has it."""
-        self._asking = _listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1))
+        self._asking = listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1), _WHAT)
         if self.form is WatchForm.COPY:
             bind = nflog.bind(ANSWER_GROUP, copy_range=65535, sequence=1)
         else:
             bind = nfqueue.bind(QUEUE_NUMBER, copy_range=0, max_length=_MOST_WAITING, sequence=1)
         try:
-            self._answering = _listen(bind)
+            self._answering = listen(bind, _WHAT)
         except ObserveError:
             self._asking.close()
             raise
@@ -91,32 +96,43 @@ class DnsWatch:
         """Readable when `read` has something to do."""
         return (self._answering,)
 
-    def read(self, now: float) -> tuple[HeldAnswer, ...]:
-        """The answers to permitted names that wait now; all others are released here."""
+    def read(self, now: float, most: int = A_READING) -> tuple[HeldAnswer, ...] | None:
+        """The answers to permitted names among `most` that wait; all others are released here.
+
+        None where no answer waits.
+        """
         shown: list[_Shown] = []
         passing: list[int] = []
-        for handle, datagram in self._receive():
-            found = self._permitted(handle, datagram)
-            if found is not None:
-                shown.append(found)
-            elif handle:
+        waited = False
+        for handle, datagram in self._receive(most):
+            waited = True
+            before = len(shown)
+            self._take(handle, datagram, shown)
+            if len(shown) == before and handle:
                 passing.append(handle)
-        self.release(passing)
+        if passing:
+            self.release(passing)
         if not shown:
-            return ()
-        self.read_questions(now)
+            return () if waited else None
+        missing = {one.key for one in shown if not self._questions.was_asked(one.key, now)}
+        if missing:
+            self.read_questions(now, missing)
         held: list[HeldAnswer] = []
-        passing = []
         for one in shown:
-            found_here = self._answers(one, now)
-            held += found_here
-            if not found_here and one.handle:
-                passing.append(one.handle)
-        self.release(passing)
+            if one.key in missing:
+                self.tally.unasked += 1
+            else:
+                self._answer(one, held)
+        if len(held) < len(shown):
+            others = {one.handle for one in shown} - {one.handle for one in held}
+            self.release(tuple(others - {0}))
         return tuple(held)
 
     def release(self, handles: list[int] | tuple[int, ...]) -> None:
         """Let held packets go on, changed where they had to be."""
+        if len(handles) == 1 and not self._replaced:
+            self._answering.send(nfqueue.verdict(QUEUE_NUMBER, handles[0], nfqueue.ACCEPT))
+            return
         if not handles:
             return
         verdicts = [
@@ -130,9 +146,12 @@ class DnsWatch:
 
     # -- questions -----------------------------------------------------------------------------
 
-    def read_questions(self, now: float) -> None:
-        """Take in what was asked; to be called now and then, so that not too much waits."""
-        while True:
+    def read_questions(self, now: float, missing: set[Asked] | None = None) -> None:
+        """Take in what was asked; all of it, now and then, so that not too much waits.
+
+        With `missing`, up to where none of these is missing any more: an answer waits.
+        """
+        while missing is None or missing:
             try:
                 size = self._asking.recv_into(self._buffer)
             except BlockingIOError:
@@ -143,37 +162,50 @@ class DnsWatch:
                 self.tally.questions_lost += 1
                 continue
             try:
-                for copied in nflog.payloads(bytes(self._buffer[:size])):
-                    self._note(copied, now)
+                for copied in self._copies.payloads(self._buffer, size):
+                    self._note(copied, now, missing or _NOTHING)
             except ValueError:
                 self.tally.malformed += 1
 
-    def _note(self, datagram: bytes, now: float) -> None:
+    def _note(self, datagram: bytes, now: float, missing: set[Asked]) -> None:
+        usual = dns_packet.usual(datagram)
+        if usual is not None:
+            source, sport, destination, _, _, asked = usual
+            if not asked.is_response:
+                key = Asked(source, sport, destination, UDP, asked.id, asked.name, asked.type)
+                self._note_key(key, now, missing)
+            return
         segment = packet.parse(datagram)
         if segment is None:
             return
+        source, sport, destination = segment.source, segment.sport, segment.destination
         for _, payload in self._messages(datagram, segment):
-            asked = question(payload)
-            if asked is not None and not asked.is_response and self.permits(asked.name):
-                self._questions.note(
-                    Asked(
-                        segment.source,
-                        segment.sport,
-                        segment.destination,
-                        segment.protocol,
-                        asked.id,
-                        asked.name,
-                        asked.type,
-                    ),
-                    now,
+            asked_ = question(payload)
+            if asked_ is not None and not asked_.is_response:
+                key = Asked(
+                    source,
+                    sport,
+                    destination,
+                    segment.protocol,
+                    asked_.id,
+                    asked_.name,
+                    asked_.type,
                 )
+                self._note_key(key, now, missing)
+
+    def _note_key(self, key: Asked, now: float, missing: set[Asked]) -> None:
+        if key in missing:
+            missing.discard(key)
+        elif not self.permits(key.name):
+            return
+        self._questions.note(key, now)
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _receive(self) -> Iterator[tuple[int, bytes]]:
-        """Handle (0: a copy) and packet of what waits, up to a reading's bound."""
+    def _receive(self, most: int) -> Iterator[tuple[int, bytes]]:
+        """Handle (0: a copy) and packet of what waits."""
         copies = self.form is WatchForm.COPY
-        for _ in range(_A_READING):
+        for _ in range(most):
             try:
                 size = self._answering.recv_into(self._buffer)
             except BlockingIOError:
@@ -182,72 +214,61 @@ class DnsWatch:
                 if error.errno != errno.ENOBUFS:
                     raise
                 continue
-            datagram = bytes(self._buffer[:size])
             with suppress(ValueError):
                 if copies:
-                    for copied in nflog.payloads(datagram):
+                    for copied in self._copies.payloads(self._buffer, size):
                         yield 0, copied
                 else:
-                    yield from nfqueue.payloads(datagram)
+                    yield from self._queue.payloads(self._buffer, size)
 
-    def _permitted(self, handle: int, datagram: bytes) -> _Shown | None:
-        """The packet, if it ends an answer to a name that may open anything."""
+    def _take(self, handle: int, datagram: bytes, shown: list[_Shown]) -> None:
+        """Add the answers that end in the packet and whose names may open anything."""
+        usual = dns_packet.usual(datagram)
+        if usual is not None:
+            self.tally.answers += 1
+            server, _, client, port, payload, asked = usual
+            if asked.is_response and self.permits(asked.name):
+                key = Asked(client, port, server, UDP, asked.id, asked.name, asked.type)
+                shown.append(_Shown(handle, datagram, 0, payload, asked, key))
+            return
         segment = packet.parse(datagram)
         if segment is None:
             self.tally.malformed += 1
-            return None
-        found = []
+            return
+        server, client, port = segment.source, segment.destination, segment.dport
         for offset, payload in self._messages(datagram, segment):
             self.tally.answers += 1
-            asked = question(payload)
-            if asked is not None and asked.is_response and self.permits(asked.name):
-                found.append((offset, payload, asked))
-        return _Shown(handle, datagram, segment, found) if found else None
-
-    def _answers(self, shown: _Shown, now: float) -> list[HeldAnswer]:
-        handle, datagram, segment, messages = shown
-        found = []
-        for offset, payload, asked in messages:
-            given = self._given(payload, asked, segment, now)
-            if given is None:
-                continue
-            server = _spelled(segment.source)
-            found.append(
-                HeldAnswer(
-                    handle,
-                    asked.name,
-                    tuple(Answer(ip_address(a), given.ttl, server) for a in given.addresses),
+            asked_ = question(payload)
+            if asked_ is not None and asked_.is_response and self.permits(asked_.name):
+                key = Asked(
+                    client, port, server, segment.protocol, asked_.id, asked_.name, asked_.type
                 )
-            )
-            changed = neutralize(payload, asked) if given.services and handle else None
-            fits = 0 <= offset <= segment.end - segment.start - len(payload)
-            fits = fits and len(datagram) <= nfqueue.MAX_PAYLOAD
-            if changed is not None and fits:
-                present = self._replaced.get(handle, datagram)
-                self._replaced[handle] = packet.replace(present, segment, offset, changed)
-                self.tally.changed += 1
-        return found
+                shown.append(_Shown(handle, datagram, offset, payload, asked_, key))
 
-    def _given(
-        self, payload: bytes, asked: Question, segment: packet.Segment, now: float
-    ) -> Answers | None:
-        """What the answer to a question that was really asked says."""
-        was = Asked(
-            segment.destination,
-            segment.dport,
-            segment.source,
-            segment.protocol,
-            asked.id,
-            asked.name,
-            asked.type,
-        )
-        if not self._questions.was_asked(was, now):
-            self.tally.unasked += 1
-            return None
+    def _answer(self, shown: _Shown, held: list[HeldAnswer]) -> None:
+        """Add what an answer says."""
+        handle, datagram, offset, payload, asked, key = shown
         given = answers(payload, asked)
         if given is None:
             self.tally.malformed += 1
-        return given
+            return
+        addresses, ttl, services = given
+        held.append(HeldAnswer(handle, asked.name, addresses, ttl, _spelled(key.server)))
+        if services and handle:
+            self._neutralize(handle, datagram, offset, payload, asked)
+
+    def _neutralize(
+        self, handle: int, datagram: bytes, offset: int, payload: bytes, asked: Question
+    ) -> None:
+        """Have the packet go on without what would hide a connection's name."""
+        changed = neutralize(payload, asked)
+        segment = packet.parse(datagram)
+        if changed is None or segment is None or len(datagram) > nfqueue.MAX_PAYLOAD:
+            return
+        if 0 <= offset <= segment.end - segment.start - len(payload):
+            present = self._replaced.get(handle, datagram)
+            self._replaced[handle] = packet.replace(present, segment, offset, changed)
+            self.tally.changed += 1
 
     def _messages(self, datagram: bytes, segment: packet.Segment) -> Iterator[tuple[int, bytes]]:
         """The DNS messages that end in this packet, each with its place in the payload.
@@ -255,7 +276,7 @@ class DnsWatch:
         Negative for one that began in an earlier packet: it can no longer be changed.
         """
         payload = datagram[segment.start : segment.end]
-        if segment.protocol == packet.UDP:
+        if segment.protocol == UDP:
             yield 0, payload
             return
         flow = (segment.source, segment.sport, segment.destination, segment.dport)
@@ -270,27 +291,6 @@ class DnsWatch:
                 yield len(payload) - behind, message.payload
         if segment.flags & (packet.FIN | packet.RST):
             self._streams.pop(flow, None)
-
-
-def _listen(bind: bytes) -> socket.socket:
-    listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-    try:
-        listener.bind((0, 0))
-        with suppress(PermissionError):
-            listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE)
-        listener.settimeout(5)
-        listener.send(bind)
-        failed = next((n for _, n in errors(listener.recv(_DATAGRAM)) if n), 0)
-        listener.setblocking(False)  # noqa: FBT003 - the socket module's own form
-    except OSError as error:
-        failed = error.errno or errno.EIO
-    if failed:
-        listener.close()
-        # The kernel says EPERM where another socket has the number; the right itself we have.
-        taken = failed in (errno.EBUSY, errno.EPERM)
-        why = "another program listens" if taken else os.strerror(failed)
-        raise ObserveError(f"DNS answers cannot be watched: {why}")
-    return listener
 
 
 def _joined(verdicts: list[bytes]) -> Iterator[bytes]:

@@ -135,8 +135,8 @@ class OpeningsWatch:
                 self.copies_lost += 1
                 lost = True
                 continue
-            for copied in nflog.payloads(bytes(self._buffer[:size])):
-                head = tcp.headers(copied)
+            for copied in nflog.packets(bytes(self._buffer[:size])):
+                head = tcp.headers(copied.payload)
                 if head is None:
                     self.malformed += 1
                     continue

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -16,14 +17,19 @@ from ramfw.core.ruleset import Count, Queue, Rule
 from ramfw.core.transaction import AddGrant, AddRule, DeleteGrant, Transaction
 from ramfw.errors import KernelError
 from ramfw.wire import nft_rule
-from ramfw.wire.netlink import errors
+from ramfw.wire.netlink import errors, is_success
 from ramfw.wire.nft_batch import Batch, batch, pack
 
 _NETLINK_NETFILTER = 12
 _SO_SNDBUFFORCE = 32
 _SEND = 4 << 20  # bytes: a whole transaction of grants fits
 _DATAGRAM = 1 << 16
-_PATIENCE = 5.0
+_GRANT = (AddGrant, DeleteGrant)
+_PATIENCE = struct.pack("@ll", 5, 0)  # a struct timeval: seconds that the kernel may take
+
+
+def _nothing() -> None:
+    """What nobody waits for."""
 
 
 class Batches:
@@ -36,10 +42,13 @@ class Batches:
             self._socket.bind((0, 0))
             with suppress(PermissionError):  # in a user namespace of one's own
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND)
-            self._socket.settimeout(_PATIENCE)
+            # The kernel's own timeouts: with Python's, each call would be preceded by a poll.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
         except OSError as error:
             raise KernelError(error.errno or 0, "netlink socket") from error
         self._sequence = 1
+        self._answer = memoryview(bytearray(_DATAGRAM))
 
     def close(self) -> None:
         """Give the socket back."""
@@ -51,44 +60,68 @@ class Batches:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def grant(self, grants: Iterable[AddGrant | DeleteGrant]) -> None:
-        """Commit grants to maps of the table, which must be there."""
-        self._commit(lambda sequence: pack(grants, sequence), "grants")
+    def grant(
+        self, grants: Sequence[AddGrant | DeleteGrant], then: Callable[[], None] = _nothing
+    ) -> None:
+        """Commit grants to maps of the table, which must be there.
+
+        `then` is called as soon as the kernel has decided, before its word is read, and also
+        where nothing could be sent.
+        """
+        wanted = pack(grants, self._sequence)
+        self._sequence = (wanted.last + 2) & 0x7FFFFFFF
+        try:
+            # nfnetlink works inside send: when it returns, the batch is committed or refused.
+            self._send(wanted, "grants")
+        finally:
+            then()
+        self._confirm(wanted, "grants")
 
     def append(self, rules: Iterable[AddRule]) -> None:
         """Append rules of counters and the xt NFQUEUE target to their chains."""
         parts = [
             nft_rule.append(added.chain, [_expression(s) for s in added.rule]) for added in rules
         ]
-        self._commit(lambda sequence: batch(parts, sequence), "xt NFQUEUE rule")
+        wanted = batch(parts, self._sequence)
+        self._sequence = (wanted.last + 2) & 0x7FFFFFFF
+        self._send(wanted, "xt NFQUEUE rule")
+        self._confirm(wanted, "xt NFQUEUE rule")
 
     def ask_for_nfqueue(self) -> None:
         """Raise KernelError where the kernel has no xt NFQUEUE target."""
         self._sequence += 1
         try:
             self._socket.send(nft_rule.ask_for_nfqueue(self._sequence))
-            for _, number in errors(self._socket.recv(_DATAGRAM)):
+            size = self._socket.recv_into(self._answer)
+            for _, number in errors(self._answer[:size]):
                 if number:
                     raise KernelError(number, "xt NFQUEUE", os.strerror(number))
         except OSError as error:
             raise KernelError(error.errno or 0, "xt NFQUEUE") from error
 
-    def _commit(self, packed: Callable[[int], Batch], operation: str) -> None:
-        wanted = packed(self._sequence)
-        self._sequence = (wanted.last + 2) & 0x7FFFFFFF
-        failed = 0
+    def _send(self, wanted: Batch, operation: str) -> None:
         try:
             self._socket.send(wanted.data)
-            ended = False
+        except OSError as error:
+            raise KernelError(error.errno or 0, operation) from error
+
+    def _confirm(self, wanted: Batch, operation: str) -> None:
+        """Read the kernel's answers to a batch that was sent."""
+        failed = 0
+        ended = False
+        try:
             while not ended:
-                for sequence, number in errors(self._socket.recv(_DATAGRAM)):
+                size = self._socket.recv_into(self._answer)
+                if is_success(self._answer, size, wanted.last):
+                    break
+                for sequence, number in errors(self._answer[:size]):
                     if not wanted.first <= sequence <= wanted.last + 1:
                         continue  # of an earlier batch, whose answer came too late
                     failed = failed or number
                     # Until the last: an error that is left unread would be the next batch's.
                     alone = sequence == wanted.first and bool(number)
                     ended = ended or alone or sequence == wanted.last
-        except TimeoutError as error:
+        except BlockingIOError as error:
             raise KernelError(0, operation, "the kernel did not answer") from error
         except OSError as error:
             raise KernelError(error.errno or 0, operation) from error
@@ -98,7 +131,7 @@ class Batches:
 
 def only_grants(transaction: Transaction) -> list[AddGrant | DeleteGrant] | None:
     """The transaction's operations if all are grants."""
-    grants = [op for op in transaction if isinstance(op, (AddGrant, DeleteGrant))]
+    grants = [op for op in transaction if isinstance(op, _GRANT)]
     return grants if len(grants) == len(transaction) else None
 
 

@@ -205,15 +205,15 @@ def _id(data: object) -> int:
 
 def _key(name: str, value: object) -> GrantKey | None:
     match value:
-        case {"concat": [str(address), str() | int() as protocol, int(port)]}:
-            return GrantKey(name, ip_network(address), str(protocol), port)
+        case {"concat": [str(address), "tcp" | "udp" as protocol, int(port)]}:
+            return GrantKey.of(name, ip_network(address), protocol, port)
         case {
             "concat": [
                 {"prefix": {"addr": address, "len": length}},
-                str() | int() as protocol,
+                "tcp" | "udp" as protocol,
                 int(port),
             ]
         }:
-            return GrantKey(name, ip_network(f"{address}/{length}"), str(protocol), port)
+            return GrantKey.of(name, ip_network(f"{address}/{length}"), protocol, port)
         case _:
             return None

@@ -17,6 +17,7 @@ from ramfw.wire.netlink import (
     NLM_F_ACK,
     NLM_F_REQUEST,
     U32,
+    Layouts,
     attribute,
     message,
     messages,
@@ -47,6 +48,7 @@ _PARAMS = struct.Struct("!IB")
 _VERDICT_BODY = struct.Struct("!BBH4sII")
 _VERDICT_ATTRIBUTE = ATTRIBUTE.pack(12, _VERDICT_HDR)
 _VERDICT_SIZE = HEADER.size + _VERDICT_BODY.size
+_IDENT = HEADER.size + NFGEN.size + ATTRIBUTE.size
 
 
 class Queued(NamedTuple):
@@ -100,30 +102,27 @@ def packets(buffer: bytes) -> list[Queued]:
     ]
 
 
-def payloads(buffer: bytes) -> list[tuple[int, bytes]]:
-    """Id and payload of each packet in one datagram: what `packets` says, in less time.
+class Reader:
+    """Reads id and payload of packets: what `packets` says of them, in less time."""
 
-    Raises ValueError where the framing is broken or a packet lacks its header.
-    """
-    found = []
-    header = ATTRIBUTE.unpack_from
-    for kind, _flags, _sequence, start, end in messages(buffer):
-        if kind != _PACKET:
-            continue
-        ident, payload, position = -1, b"", start + NFGEN.size
-        while end - position >= 4:  # noqa: PLR2004 - an attribute's header
-            size, attribute_kind = header(buffer, position)
-            if size < 4 or position + size > end:  # noqa: PLR2004 - the same
-                raise ValueError(f"netlink attribute of {size} bytes at byte {position}")
-            if attribute_kind == _PACKET_HDR:
-                ident = U32.unpack_from(buffer, position + 4)[0] if size >= 8 else -1  # noqa: PLR2004
-            elif attribute_kind == _PAYLOAD:
-                payload = buffer[position + 4 : position + size]
-            position += (size + 3) & ~3
-        if ident < 0:
-            raise ValueError("a queued packet without its header")
-        found.append((ident, payload))
-    return found
+    def __init__(self) -> None:
+        self._layouts = Layouts(_PACKET, _PAYLOAD)
+
+    def payloads(self, buffer: memoryview, size: int) -> list[tuple[int, bytes]]:
+        """Of each packet in the datagram `buffer[:size]`.
+
+        Raises ValueError where the framing is broken or a packet lacks its header.
+        """
+        found = self._layouts.find(buffer, size)
+        if found is not None:
+            start, end = found
+            return [(U32.unpack_from(buffer, _IDENT)[0], bytes(buffer[start:end]))]
+        datagram = bytes(buffer[:size])
+        read = [(queued.id, queued.payload) for queued in packets(datagram)]
+        # The kernel writes the header first; where it did not, the id is elsewhere.
+        if read and ATTRIBUTE.unpack_from(datagram, _IDENT - ATTRIBUTE.size)[1] == _PACKET_HDR:
+            self._layouts.teach(datagram)
+        return read
 
 
 def verdict(

@@ -94,7 +94,7 @@ def nft(text: str) -> str:
 
 
 def key(name: str, network: str, protocol: str = "tcp", port: int = 443) -> GrantKey:
-    return GrantKey(name, ip_network(network), protocol, port)
+    return GrantKey.of(name, ip_network(network), protocol, port)
 
 
 KEYS = (

@@ -79,7 +79,7 @@ def grant_keys(ruleset: Ruleset) -> Iterator[GrantKey]:
         if named.holds_grants:
             exact, wide = ADDRESSES[named.name[-1]]
             network = ip_network(wide if "ranges" in named.name else exact)
-            yield GrantKey(named.name, network, "tcp", 443)
+            yield GrantKey.of(named.name, network, "tcp", 443)
 
 
 def main() -> int:

@@ -96,8 +96,8 @@ class Running:
         self.tell(Resolved(name, answers, (ServerReply(DNS, "ok" if answers else "timeout"),)), now)
 
     def hold(self, name: str, *addresses: str, ago: float, server: str = DNS) -> None:
-        answers = tuple(Answer(ip_address(address), 300, server) for address in addresses)
-        self.tell(AnswersHeld((HeldAnswer(7, name, answers),)), NOW - ago)
+        packed = tuple(ip_address(address).packed for address in addresses)
+        self.tell(AnswersHeld((HeldAnswer(7, name, packed, 300, server),)), NOW - ago)
 
 
 def example() -> Running:

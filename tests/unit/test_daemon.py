@@ -113,8 +113,11 @@ class Batches:
         self.kernel = kernel
         self.is_open = True
 
-    def grant(self, grants: list[AddGrant | DeleteGrant]) -> None:
-        self.kernel.run(tuple(grants))
+    def grant(self, grants: list[AddGrant | DeleteGrant], then: Callable[[], None]) -> None:
+        try:
+            self.kernel.run(tuple(grants))
+        finally:
+            then()
 
     def close(self) -> None:
         self.is_open = False
@@ -136,10 +139,13 @@ class DnsWatch:
         self.held += answers
         self._button.send(b".")
 
-    def read(self, now: float) -> tuple[HeldAnswer, ...]:
+    def read(self, now: float, most: int) -> tuple[HeldAnswer, ...] | None:
         del now
-        self._bell.recv(1)
-        held, self.held = tuple(self.held), []
+        if not self.held:
+            return None
+        held, self.held = tuple(self.held[:most]), self.held[most:]
+        if not self.held:
+            self._bell.recv(1)
         return held
 
     def read_questions(self, now: float) -> None:
@@ -564,7 +570,7 @@ WILD = '[[allow]]\nhost = "*.wild.example"\n'
 
 
 def held(handle: int, name: str = "a.wild.example") -> HeldAnswer:
-    return HeldAnswer(handle, name, (Answer(ip_address(LEARNED), 300, SERVER),))
+    return HeldAnswer(handle, name, (ip_address(LEARNED).packed,), 300, SERVER)
 
 
 def permit_wildcard(machine: Machine) -> None:

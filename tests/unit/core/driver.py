@@ -88,8 +88,8 @@ class Driver:
     ) -> int:
         """Somebody's answer waits in the kernel; its handle."""
         self._handle = handle or self._handle + 1
-        found = tuple(Answer(ip_address(a), ttl, server) for a in addresses)
-        self.tell(AnswersHeld((HeldAnswer(self._handle, name, found),)))
+        found = tuple(ip_address(a).packed for a in addresses)
+        self.tell(AnswersHeld((HeldAnswer(self._handle, name, found, ttl, server),)))
         return self._handle
 
     def cgroups(self, *found: tuple[str, int], scope: ScopeName = ScopeName.ENGINES) -> None:
@@ -123,13 +123,14 @@ class Driver:
         while commands:
             command = commands.popleft()
             match command:
-                case Program(transaction):
+                case Program(transaction, releases):
                     try:
                         self.kernel.run(transaction)
                     except KernelError as error:
                         event: Event = Rejected(str(error))
                     else:
                         event = Committed()
+                    self._release(releases)
                     commands.extend(self.engine.handle(event, self.now))
                 case ReadTable(with_grants, not_before):
                     if not_before > self.now:
@@ -140,27 +141,30 @@ class Driver:
                 case Resolve(name):
                     self.asked.append(name)
                 case Release(handles):
-                    for handle in handles:
-                        self.on_release(handle)
-                    self.released += handles
+                    self._release(handles)
                 case Note(_, message):
                     self.notes.append(message)
                 case Watch():
                     pass
+
+    def _release(self, handles: tuple[int, ...]) -> None:
+        for handle in handles:
+            self.on_release(handle)
+        self.released += handles
 
     # -- what is seen --------------------------------------------------------------------------
 
     def open(self, address: str, port: int = 443, protocol: str = "tcp") -> int | None:
         """The id of the entry that the kernel permits this as, in the map for all scopes."""
         network = ip_network(address)
-        key = GrantKey(f"permitted{network.version}", network, protocol, port)
+        key = GrantKey.of(f"permitted{network.version}", network, protocol, port)
         held = self.kernel.grants().get(key)
         return held.entry_id if held and held.entry_id in self.live() else None
 
     def remaining(self, address: str, port: int = 443) -> float:
         """Seconds that the kernel still permits this."""
         network = ip_network(address)
-        key = GrantKey(f"permitted{network.version}", network, "tcp", port)
+        key = GrantKey.of(f"permitted{network.version}", network, "tcp", port)
         return self.kernel.grants()[key].remaining
 
     def live(self) -> set[int]:

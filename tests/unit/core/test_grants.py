@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from ramfw.core.events import Answer
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions, Wanted
 from ramfw.core.leases import GRACE, Leases
 from ramfw.core.marks import RESOLVERS
 from ramfw.core.numbering import Numbering
+from ramfw.core.places import network, place
 from ramfw.core.policy import Policy
 from ramfw.core.transaction import GrantKey
 from tests.unit.core.policies import policy
@@ -32,23 +32,23 @@ def of(meant: Policy, *servers: str) -> Permissions:
 def leased(*leases: tuple[str, str, int]) -> Leases:
     held = Leases()
     for name, address, ttl in leases:
-        held.learn(name, [Answer(ip_address(address), ttl, SERVER)], NOW)
+        held.learn(name, [ip_address(address).packed], ttl, SERVER, NOW)
     return held
 
 
-def opened(found: Permissions, network: str, leases: Leases | None = None) -> dict[str, int]:
+def opened(found: Permissions, where: str, leases: Leases | None = None) -> dict[str, int]:
     """`map protocol port` of each grant, and the entry that it belongs to."""
-    wanted = found.wanted(ip_network(network), leases or Leases(), NOW)
-    assert all(key.network == ip_network(network) for key in wanted)
+    wanted = found.wanted(place(ip_network(where)), leases or Leases(), NOW)
+    assert all(key.network == ip_network(where) for key in wanted)
     return {f"{k.map} {k.protocol} {k.port}": held.entry_id for k, held in wanted.items()}
 
 
 def test_a_lease_opens_the_entry_s_ports_on_its_address_until_it_ends() -> None:
     found = permissions('[[allow]]\nhost = "hub.example"\nports = [443, 8443]')
-    wanted = found.wanted(ip_network(A), leased((HUB, A, 60)), NOW)
+    wanted = found.wanted(place(ip_network(A)), leased((HUB, A, 60)), NOW)
     end = Wanted(16, NOW + 60 + GRACE)
     assert wanted == {
-        GrantKey("permitted4", ip_network(A), "tcp", port): end for port in (443, 8443)
+        GrantKey.of("permitted4", ip_network(A), "tcp", port): end for port in (443, 8443)
     }
 
 
@@ -62,7 +62,7 @@ def test_nothing_is_open_without_a_lease_or_by_the_lease_of_another_name() -> No
     assert opened(found, A) == {}
     assert opened(found, A, leased((GHCR, A, 60))) == {}
     assert opened(found, A, leased((f"x.{HUB}", A, 60))) == {}
-    assert Permissions(None, {}, ()).wanted(ip_network(A), leased((HUB, A, 60)), NOW) == {}
+    assert Permissions(None, {}, ()).wanted(place(ip_network(A)), leased((HUB, A, 60)), NOW) == {}
 
 
 def test_a_lease_of_one_address_opens_no_range_around_it() -> None:
@@ -82,7 +82,7 @@ def test_the_first_entry_of_the_policy_has_an_address_that_several_permit() -> N
     leases = leased((HUB, A, 600), (GHCR, A, 60))
     for first, end in ((HUB, 600), (GHCR, 60)):
         second = GHCR if first == HUB else HUB
-        wanted = permissions("", first, second).wanted(ip_network(A), leases, NOW)
+        wanted = permissions("", first, second).wanted(place(ip_network(A)), leases, NOW)
         assert list(wanted.values()) == [Wanted(16, NOW + end + GRACE)]
 
 
@@ -90,7 +90,7 @@ def test_of_one_entry_s_names_on_an_address_the_longest_lease_counts() -> None:
     found = permissions('[[allow]]\nhost = "*.wild.example"')
     for ttls in ((60, 600), (600, 60)):
         leases = leased(("a.wild.example", A, ttls[0]), ("b.wild.example", A, ttls[1]))
-        (held,) = found.wanted(ip_network(A), leases, NOW).values()
+        (held,) = found.wanted(place(ip_network(A)), leases, NOW).values()
         assert held.expires == NOW + 600 + GRACE
 
 
@@ -100,11 +100,11 @@ def test_a_range_and_an_address_of_the_policy_need_no_lease() -> None:
         'scopes = ["engines"]\n[[allow]]\naddress = "192.0.2.5"\nports = [5000]'
     )
     found = permissions(body)
-    assert set(found.networks()) == {ip_network("10.0.0.0/24"), ip_network("192.0.2.5")}
+    assert set(map(network, found.places())) == {ip_network("10.0.0.0/24"), ip_network("192.0.2.5")}
     assert opened(found, "10.0.0.0/24") == {"engines_ranges4 udp 514": 16}
     assert opened(found, "192.0.2.5") == {"permitted4 tcp 5000": 17}
     assert opened(found, "10.0.0.1") == {}, "the range's own element covers it"
-    (held,) = found.wanted(ip_network("192.0.2.5"), Leases(), NOW).values()
+    (held,) = found.wanted(place(ip_network("192.0.2.5")), Leases(), NOW).values()
     assert held.expires == NOW + LIFE_OF_STATIC
 
 

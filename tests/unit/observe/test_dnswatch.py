@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramfw.core.events import Answer, HeldAnswer
+from ramfw.core.events import HeldAnswer
 from ramfw.core.questions import PATIENCE
 from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import ObserveError
 from ramfw.observe import dnswatch
-from ramfw.observe.dnswatch import DnsWatch, _joined, _listen
+from ramfw.observe.dnswatch import DnsWatch, _joined
 from ramfw.wire import netlink, nflog, nfqueue, packet
 from tests.unit.wire.test_packet import is_right
 
@@ -144,12 +144,12 @@ class Kernel:
         self.questions, self.answers = FakeSocket(), FakeSocket()
         sockets = [self.questions, self.answers]
 
-        def listen(bind: bytes) -> FakeSocket:
+        def listen(bind: bytes, _: str) -> FakeSocket:
             self.binds.append(bind)
             return sockets.pop(0)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(dnswatch, "_listen", listen)
+            patch.setattr(dnswatch, "listen", listen)
             self.watch = DnsWatch(self.form, self.permits)
 
     def permits(self, name: str) -> bool:
@@ -174,7 +174,7 @@ class Kernel:
         return given
 
     def read(self, now: float = 100.0) -> tuple[HeldAnswer, ...]:
-        return self.watch.read(now)
+        return self.watch.read(now) or ()
 
     def verdicts(self) -> dict[int, bytes | None]:
         """What was let go, with its new packet where it has one; each only once."""
@@ -187,6 +187,11 @@ class Kernel:
                 assert handle not in found
                 found[handle] = data[m.start + 16 : m.end] or None
         return found
+
+
+def texts(held: HeldAnswer) -> list[str]:
+    """The addresses of an answer, as people write them."""
+    return [str(ip_address(address)) for address in held.addresses]
 
 
 def queued(handle: int, one: bytes) -> bytes:
@@ -214,8 +219,8 @@ def test_an_answer_to_a_question_that_was_asked_is_held_until_it_is_released() -
     question, answer = asked_and_answered()
     kernel.asks(question)
     (handle,) = kernel.answer(answer)
-    found = Answer(ip_address(ADDRESS), 60, SERVER)
-    assert kernel.read() == (HeldAnswer(handle, NAME, (found,)),)
+    found = (ip_address(ADDRESS).packed,)
+    assert kernel.read() == (HeldAnswer(handle, NAME, found, 60, SERVER),)
     assert kernel.verdicts() == {}
     kernel.watch.release((handle,))
     assert kernel.verdicts() == {handle: None}, "as it was"
@@ -227,8 +232,8 @@ def test_over_ipv6_and_of_type_aaaa_too() -> None:
     kernel.asks(ends.udp(question, asks=True))
     kernel.answer(ends.udp(reply(question, "2001:db8:5::1", "2001:db8:5::2"), asks=False))
     (held,) = kernel.read()
-    assert [str(answer.address) for answer in held.answers] == ["2001:db8:5::1", "2001:db8:5::2"]
-    assert {answer.server for answer in held.answers} == {SERVER6}
+    assert texts(held) == ["2001:db8:5::1", "2001:db8:5::2"]
+    assert held.server == SERVER6
 
 
 def test_letters_in_another_case_are_the_same_name() -> None:
@@ -261,7 +266,7 @@ def test_an_answer_that_has_no_address_is_told_and_opens_nothing() -> None:
     message.set_rcode(dns.rcode.NXDOMAIN)
     kernel.answer(ENDS.udp(message.to_wire(), asks=False))
     held = kernel.read()
-    assert [answers for one in held for answers in one.answers] == []
+    assert [one.addresses for one in held] == [()]
     kernel.watch.release([one.handle for one in held])
     assert set(kernel.verdicts()) == {1}
 
@@ -354,7 +359,7 @@ def test_several_messages_in_one_segment_are_each_read_and_held_as_one() -> None
     ask_over_tcp(kernel, a, b, c)
     told = framed(reply(a, "203.0.113.1"), reply(c), reply(b, "203.0.113.2"))
     (handle,) = kernel.answer(ENDS.tcp(FIRST_TOLD, told, asks=False))
-    assert [(h.handle, h.name, str(h.answers[0].address)) for h in kernel.read()] == [
+    assert [(h.handle, h.name, texts(h)[0]) for h in kernel.read()] == [
         (handle, "a.example", "203.0.113.1"),
         (handle, "b.example", "203.0.113.2"),
     ]
@@ -448,7 +453,7 @@ def test_what_would_hide_the_name_is_voided_with_a_right_checksum_and_the_same_l
     kernel.asks(ends.udp(asked, asks=True))
     before = ends.udp(told, asks=False)
     (handle,) = kernel.answer(before)
-    assert [(h.handle, h.answers) for h in kernel.read()] == [(handle, ())]
+    assert [(h.handle, h.addresses) for h in kernel.read()] == [(handle, ())]
     kernel.watch.release([handle])
     after = new_packet(kernel.verdicts()[handle])
     assert len(after) == len(before)
@@ -541,11 +546,11 @@ def test_any_other_error_of_a_socket_is_raised(which: str) -> None:
 
 def test_a_reading_is_bounded_and_the_rest_is_read_next() -> None:
     kernel = Kernel(permitted=())
-    kernel.answer(*([GOOD_ANSWER] * (dnswatch._A_READING + 3)))
+    kernel.answer(*([GOOD_ANSWER] * (dnswatch.A_READING + 3)))
     kernel.read()
-    assert len(kernel.verdicts()) == dnswatch._A_READING
+    assert len(kernel.verdicts()) == dnswatch.A_READING
     kernel.read()
-    assert len(kernel.verdicts()) == dnswatch._A_READING + 3
+    assert len(kernel.verdicts()) == dnswatch.A_READING + 3
 
 
 def test_ten_thousand_answers_that_were_changed_are_let_go_in_parts_that_can_be_sent() -> None:
@@ -585,44 +590,15 @@ def test_where_the_queue_is_not_to_be_had_the_group_is_given_back(
 ) -> None:
     questions = FakeSocket()
 
-    def listen(bind: bytes) -> FakeSocket:
+    def listen(bind: bytes, _: str) -> FakeSocket:
         if questions.is_open and bind.startswith(nflog.bind(1, copy_range=1, sequence=1)[:6]):
             return questions
         raise ObserveError("another program listens")
 
-    monkeypatch.setattr(dnswatch, "_listen", listen)
+    monkeypatch.setattr(dnswatch, "listen", listen)
     with pytest.raises(ObserveError, match="another program"):
         DnsWatch(WatchForm.XT, lambda _: True)
     assert not questions.is_open
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(errno.EBUSY, "another program listens"), (errno.ENOENT, "No such file or directory")],
-)
-def test_a_group_that_cannot_be_had_is_told_and_its_socket_closed(
-    number: int, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = struct.pack("=i", -number) + struct.pack("=IHHII", 16, 0, 0, 1, 0)
-
-    class Refused(FakeSocket):
-        def bind(self, address: tuple[int, int]) -> None:
-            assert address == (0, 0)
-
-        def setsockopt(self, *_: object) -> None:
-            raise PermissionError
-
-        def settimeout(self, _: float) -> None:
-            self.waiting.append(netlink.message(netlink.NLMSG_ERROR, 0, 1, body))
-
-        def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket module's own form
-            assert not flag
-
-    fake = Refused()
-    monkeypatch.setattr("ramfw.observe.dnswatch.socket.socket", lambda *_: fake)
-    with pytest.raises(ObserveError, match=words):
-        _listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1))
-    assert not fake.is_open
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=120)), max_size=12))

@@ -16,8 +16,10 @@ from ramfw.errors import KernelError
 from ramfw.program.batches import Batches, needs_hand, only_grants
 from ramfw.wire import netlink
 
-GRANT = AddGrant(GrantKey("permitted4", ip_network("192.0.2.1"), "tcp", 443), 16, 60)
-RANGE = AddGrant(GrantKey("permitted_ranges4", ip_network("198.51.100.0/24"), "tcp", 443), 16, 60)
+GRANT = AddGrant(GrantKey.of("permitted4", ip_network("192.0.2.1"), "tcp", 443), 16, 60)
+RANGE = AddGrant(
+    GrantKey.of("permitted_ranges4", ip_network("198.51.100.0/24"), "tcp", 443), 16, 60
+)
 HELD = AddRule("hold_answer", (Count("answers"), Queue(5353, is_native=False)))
 
 Answers = Callable[[list[netlink.Message]], list[bytes]]
@@ -46,21 +48,22 @@ class FakeSocket:
         self.sent.append(list(netlink.messages(data)))
         self.waiting += self.answers(self.sent[-1])
 
-    def recv(self, size: int) -> bytes:
-        assert size >= 1 << 16
+    def recv_into(self, buffer: memoryview) -> int:
+        assert len(buffer) >= 1 << 16
         if not self.waiting:
-            raise TimeoutError
-        return self.waiting.pop(0)
+            raise BlockingIOError(errno.EAGAIN, "timed out")
+        one = self.waiting.pop(0)
+        buffer[: len(one)] = one
+        return len(one)
 
     def bind(self, address: tuple[int, int]) -> None:
         assert address == (0, 0)
 
-    def setsockopt(self, *_: object) -> None:
-        if self.forbids_force:
+    def setsockopt(self, _: int, option: int, value: object) -> None:
+        if option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            assert value == struct.pack("@ll", 5, 0)
+        elif self.forbids_force:
             raise PermissionError(errno.EPERM, "not permitted")
-
-    def settimeout(self, seconds: float) -> None:
-        assert seconds > 0
 
     def close(self) -> None:
         self.is_open = False
@@ -144,6 +147,25 @@ def test_several_answers_in_one_datagram_are_all_read(kernel: FakeSocket) -> Non
     with pytest.raises(KernelError) as raised:
         Batches().grant([GRANT, RANGE])
     assert raised.value.errno == errno.EBUSY
+
+
+def test_who_waits_is_told_when_the_kernel_has_decided_and_before_its_word_is_read(
+    kernel: FakeSocket,
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def then() -> None:
+        seen.append((len(kernel.sent), len(kernel.waiting)))
+
+    batches = Batches()
+    batches.grant([GRANT], then)
+    kernel.answers = lambda messages: [answer(messages[0].sequence, errno.ENOENT)]
+    with pytest.raises(KernelError):
+        batches.grant([GRANT, RANGE], then)
+    kernel.refuses_to_send = OSError(errno.ENOBUFS, "no")
+    with pytest.raises(KernelError):
+        batches.grant([GRANT], then)
+    assert seen == [(1, 1), (2, 1), (2, 0)]
 
 
 @pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.ENOBUFS])

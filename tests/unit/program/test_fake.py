@@ -50,8 +50,8 @@ from ramfw.program.fake import FakeKernel
 MAP = NamedSet("m", ("ipv4_addr", "inet_proto", "inet_service"), frozenset({"timeout"}), data=IDS)
 ENTRIES = NamedSet("entries", ("classid",), data=VERDICTS)
 RANGES = replace(MAP, name="r", flags=frozenset({"interval", "timeout"}))
-KEY = GrantKey("m", ip_network("192.0.2.10"), "tcp", 443)
-RANGE = GrantKey("r", ip_network("10.0.0.0/24"), "tcp", 443)
+KEY = GrantKey.of("m", ip_network("192.0.2.10"), "tcp", 443)
+RANGE = GrantKey.of("r", ip_network("10.0.0.0/24"), "tcp", 443)
 
 
 class Clock:
@@ -107,7 +107,7 @@ def refused(kernel: FakeKernel, *transaction: Operation) -> int:
         AddElements("nobody", frozenset({1})),
         DeleteElements("s", frozenset({1})),
         AddElements("entries", frozenset({Jump(99, "entry_99")})),
-        AddGrant(replace(KEY, map="nobody"), 16, 10),
+        AddGrant(KEY._replace(map="nobody"), 16, 10),
         DeleteGrant(KEY),
     ],
     ids=lambda operation: str(operation)[:60],

@@ -20,7 +20,7 @@ from tests.unit.wire.sample import SAMPLE, VERSIONS, listing
 
 # One element of each kind that can be in a map, as both versions print them.
 PERMITTED = """
-[[{"concat": ["192.0.2.13", "sctp", 1]}, "0:10"],
+[[{"concat": ["192.0.2.13", "udp", 1]}, "0:10"],
  [{"concat": ["192.0.2.11", "udp", 53]}, "0:10"],
  [{"elem": {"val": {"concat": ["192.0.2.10", "tcp", 443]}, "timeout": 300, "expires": 299}},
   "0:10"],
@@ -53,7 +53,7 @@ def taken(elements: str) -> list[tuple[GrantKey | None, HeldGrant]]:
 
 
 def key(network: str, protocol: str, port: int) -> GrantKey:
-    return GrantKey("m", ip_network(network), protocol, port)
+    return GrantKey.of("m", ip_network(network), protocol, port)
 
 
 def test_elements_of_ours_have_their_entry_and_what_is_left_of_their_life() -> None:

@@ -17,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.wire.dns_answer import answer_to
-from ramfw.wire.dns_message import MAX_ADDRESSES, MAX_CHAIN, Answers, answers, question
+from ramfw.wire.dns_message import (
+    MAX_ADDRESSES,
+    MAX_CHAIN,
+    Answers,
+    _any_answers,
+    _usual_answers,
+    answers,
+    question,
+)
 
 NAME = "registry.example"
 OPTION = dns.edns.OptionType(65001)
@@ -380,3 +388,39 @@ def test_nothing_opens_that_dnspython_refuses_and_nothing_else(
     if said is not None and said.addresses:
         assert judged is not None
         assert (set(said.addresses), said.ttl) == judged
+
+
+OPTIONS = [b"", *(b"\0\0\x29\x04\xd0" + bytes((code,)) + bytes(5) for code in (0, 1))]
+
+
+@given(
+    st.sampled_from([(1, 4), (28, 16)]),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 0xFFFFFFFF)), max_size=70),
+    st.sampled_from(OPTIONS),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=2),
+    st.integers(0, 2),
+)
+def test_the_quick_reading_says_the_same_of_what_it_reads(
+    kind: tuple[int, int],
+    given_: list[tuple[int, int]],
+    option: bytes,
+    damage: list[tuple[int, int]],
+    cut: int,
+) -> None:
+    """The usual form, damaged or not."""
+    number, size = kind
+    rows = [record(b"\xc0\x0c", number, bytes([n] * size), ttl) for n, ttl in given_]
+    wire = bytearray(raw(ASKED, *rows) + option)
+    wire[12 + len(ASKED) + 1] = number
+    wire[11] = bool(option)
+    undamaged = bytes(wire)
+    for position, value in damage:
+        wire[position % len(wire)] = value
+    whole = bytes(wire[: len(wire) - cut])
+    asked = question(whole)
+    if asked is not None and asked.is_response:
+        usual = _usual_answers(whole, asked)
+        assert usual is None or usual == _any_answers(whole, asked)
+    if whole == undamaged and 0 < len(rows) <= MAX_ADDRESSES and option != OPTIONS[2]:
+        assert asked is not None
+        assert _usual_answers(whole, asked) is not None

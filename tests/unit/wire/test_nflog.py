@@ -31,14 +31,30 @@ def test_a_copy_is_read_among_other_attributes() -> None:
     assert nflog.packets(netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20))) == []
 
 
+def payloads(*datagrams: bytes) -> list[bytes]:
+    """What the quick reading says of the last of these datagrams."""
+    reader = nflog.Reader()
+    for one in datagrams:
+        read = reader.payloads(memoryview(one + bytes(64)), len(one))
+    return read
+
+
 def test_the_quick_reading_says_the_same_of_each_packet() -> None:
     one = logged(netlink.u32(4, 3), netlink.attribute(10, b"dns\0"), netlink.attribute(9, b"one"))
     buffer = one + netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20)) + logged()
 
-    assert nflog.payloads(buffer) == [b"one", b""]
-    assert nflog.payloads(buffer) == [copy.payload for copy in nflog.packets(buffer)]
+    assert payloads(buffer) == [b"one", b""]
+    assert payloads(buffer) == [copy.payload for copy in nflog.packets(buffer)]
     with pytest.raises(ValueError, match="netlink"):
-        nflog.payloads(logged(struct.pack("=HH", 9, 9)))
+        payloads(logged(struct.pack("=HH", 9, 9)))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=9)), min_size=1, max_size=9))
+def test_what_is_laid_out_alike_is_read_alike(copies: list[tuple[bool, bytes]]) -> None:
+    index = netlink.u32(4, 3)
+    datagrams = [logged(*[index] * by, netlink.attribute(9, packet)) for by, packet in copies]
+    assert payloads(*datagrams) == [copies[-1][1]]
+    assert payloads(*datagrams, datagrams[-1] + datagrams[0]) == [copies[-1][1], copies[0][1]]
 
 
 def test_a_group_sends_each_packet_at_once() -> None:

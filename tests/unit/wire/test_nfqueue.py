@@ -37,12 +37,34 @@ def test_a_packet_is_read_among_other_attributes() -> None:
     ]
 
 
+def payloads(data: bytes) -> list[tuple[int, bytes]]:
+    """By the quick reading, which has seen the ordinary form."""
+    reader = nfqueue.Reader()
+    for one in (queued(HEADER, PAYLOAD), data):
+        read = reader.payloads(memoryview(one + bytes(64)), len(one))
+    return read
+
+
+@st.composite
+def shown_packets(draw: st.DrawFn) -> bytes:
+    """What the kernel may send, and now and then what it may not."""
+    parts = [netlink.attribute(1, struct.pack("!IHB", draw(st.integers(0, 9)), 0x0800, 1))]
+    more = [netlink.u32(5, 3), netlink.u32(3, 9), b""]
+    parts += draw(st.lists(st.sampled_from(more), max_size=2))
+    body = draw(st.binary(max_size=12))
+    parts.append(netlink.attribute(10, body)[: len(body) + 4 + draw(st.integers(0, 3))])
+    data = bytearray(queued(*parts, draw(st.sampled_from([b"", b"", b"", PAYLOAD, HEADER]))))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    return bytes(data)
+
+
 def test_the_quick_reading_says_the_same_of_each_packet() -> None:
     full = queued(HEADER, netlink.u32(5, 3), netlink.attribute(9, bytes(12)), PAYLOAD)
     buffer = full + netlink.message(netlink.NLMSG_ERROR, 0, 1, bytes(20)) + queued(HEADER)
 
-    assert nfqueue.payloads(buffer) == [(5, b"packet!"), (5, b"")]
-    assert nfqueue.payloads(buffer) == [(q.id, q.payload) for q in nfqueue.packets(buffer)]
+    assert payloads(buffer) == [(5, b"packet!"), (5, b"")]
+    assert payloads(buffer) == [(q.id, q.payload) for q in nfqueue.packets(buffer)]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +79,24 @@ def test_the_quick_reading_says_the_same_of_each_packet() -> None:
 )
 def test_the_quick_reading_refuses_a_broken_framing_too(buffer: bytes) -> None:
     with pytest.raises(ValueError, match=r"netlink|packet"):
-        nfqueue.payloads(buffer)
+        payloads(buffer)
+
+
+@given(st.lists(shown_packets(), min_size=1, max_size=12))
+def test_the_quick_reading_says_the_same_of_one_datagram_after_the_other(
+    shown: list[bytes],
+) -> None:
+    """Also where the next is laid out as the last one, but for a header, a length or a byte."""
+    reader, room = nfqueue.Reader(), memoryview(bytearray(1 << 10))
+    for data in shown:
+        room[: len(data)] = data
+        try:
+            meant = [(q.id, q.payload) for q in nfqueue.packets(data)]
+        except ValueError:
+            with pytest.raises(ValueError, match=r"netlink|packet"):
+                reader.payloads(room, len(data))
+        else:
+            assert reader.payloads(room, len(data)) == meant
 
 
 def test_answers_to_other_messages_are_passed_over() -> None:

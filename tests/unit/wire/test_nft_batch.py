@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey
 from ramfw.wire import netlink
-from ramfw.wire.nft_batch import Batch, Grant, pack
+from ramfw.wire.nft_batch import Batch, Grant, _additions, _runs, pack
 
 BEGIN, END, NEW, DELETE = 16, 17, 0x0A0C, 0x0A0E
 
 
 def key(number: int, name: str = "permitted4") -> GrantKey:
-    return GrantKey(name, ip_network(0xC0000200 + number), "tcp", 443)
+    return GrantKey.of(name, ip_network(0xC0000200 + number), "tcp", 443)
 
 
 def wide(number: int) -> GrantKey:
-    return GrantKey("permitted_ranges4", ip_network(f"198.51.{number}.0/24"), "tcp", 443)
+    return GrantKey.of("permitted_ranges4", ip_network(f"198.51.{number}.0/24"), "tcp", 443)
 
 
 def attributes(data: bytes) -> list[tuple[int, bytes]]:
@@ -140,3 +140,21 @@ def test_no_operation_is_lost_and_each_key_keeps_its_order(operations: list[Gran
     assert sorted(packed) == sorted(meant)
     for same in {(name, address) for name, address, _ in meant}:
         assert [p for p in packed if p[:2] == same] == [m for m in meant if m[:2] == same]
+
+
+additions = st.builds(
+    lambda number, name, entry: AddGrant(key(number, name), entry, 60),
+    st.integers(0, 9),
+    st.sampled_from(["permitted4", "engines4", "permitted6"]),
+    st.sampled_from([16, 17]),
+)
+
+
+@given(st.lists(additions, min_size=1, max_size=30, unique_by=lambda one: one.key))
+def test_additions_alone_are_packed_quickly_into_the_same(operations: list[AddGrant]) -> None:
+    assert _additions(operations) == _runs(operations)
+
+
+def test_what_is_not_an_addition_of_an_address_is_packed_with_care() -> None:
+    for other in (DeleteGrant(key(1)), AddGrant(wide(1), 16, 60)):
+        assert _additions([AddGrant(key(2), 16, 60), other]) is None

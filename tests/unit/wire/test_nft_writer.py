@@ -58,8 +58,8 @@ from ramfw.wire.nft_writer import write, write_rule
 from tests.golden.cases import CASES, Case, with_engine
 from tests.unit.wire.sample import SAMPLE
 
-KEY = GrantKey("permitted4", ip_network("192.0.2.10"), "tcp", 443)
-RANGE = GrantKey("ranges6", ip_network("2001:db8:5::/64"), "udp", 514)
+KEY = GrantKey.of("permitted4", ip_network("192.0.2.10"), "tcp", 443)
+RANGE = GrantKey.of("ranges6", ip_network("2001:db8:5::/64"), "udp", 514)
 MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), data=IDS)
 
 
