@@ -26,8 +26,8 @@ Handler = Callable[[Arguments], Awaitable[dict[str, Any]]]
 PATIENCE = 5.0
 """Seconds that a connection may take to ask."""
 MOST_CONNECTIONS = 32
-FOR_ROOT = frozenset({"reload", "unload"})
-"""Commands that change something."""
+FOR_ROOT = frozenset({"reload", "suggest", "unload"})
+"""Commands that change something, or tell what others asked for."""
 
 
 class ControlServer:

@@ -42,6 +42,7 @@ from ramfw.core.events import (
     WatchChanged,
 )
 from ramfw.core.explain import explain
+from ramfw.core.learning import suggestion
 from ramfw.core.marks import MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
@@ -152,6 +153,7 @@ class Daemon:
             "status": self._status,
             "wait": self._wait,
             "explain": self._explain,
+            "suggest": self._suggest,
             "reload": self._reload,
             "unload": self._unload,
         }
@@ -442,6 +444,11 @@ class Daemon:
         for host in hosts:
             if host["host"] == name:
                 host["resolves_to"] = sorted(str(answer.address) for answer in resolved.answers)
+
+    async def _suggest(self, _: Arguments) -> dict[str, Any]:
+        if self._engine.policy is None:
+            raise ValueError("no policy was loaded")
+        return suggestion(self._engine.learning, self._engine.policy, time.monotonic())
 
     async def _reload(self, _: Arguments) -> dict[str, Any]:
         policy, warnings = await self._read_policy()

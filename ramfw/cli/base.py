@@ -28,7 +28,18 @@ LACKING = 5
 
 DEFAULT_POLICY = Path("/etc/ramfw/policy.toml")
 
-ORDER = ("run", "status", "check", "explain", "catalog", "discover", "reload", "unload", "doctor")
+ORDER = (
+    "run",
+    "status",
+    "check",
+    "explain",
+    "catalog",
+    "discover",
+    "suggest",
+    "reload",
+    "unload",
+    "doctor",
+)
 
 EXIT_CODES = (
     "\b\nExit codes: 0 done, 1 failed, 2 bad usage, 3 bad policy, 4 the daemon is not "

@@ -30,6 +30,7 @@ from ramfw.core.commands import (
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.events import (
     AnswersHeld,
+    Attempted,
     CgroupsChanged,
     Committed,
     Event,
@@ -47,6 +48,7 @@ from ramfw.core.events import (
 )
 from ramfw.core.fresh import fresh_grants
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions
+from ramfw.core.learning import Learning
 from ramfw.core.leases import Leases
 from ramfw.core.ledger import Changes, Ledger, additions
 from ramfw.core.name_check import NameCheck
@@ -128,6 +130,7 @@ class Engine:
         self.permissions = Permissions(None, {}, ())
         self.believed = Believed()
         self.health = Health()
+        self.learning = Learning()
         self._desired: Ruleset | None = None
         self.ledger = Ledger()
         self._pending: Pending | None = None
@@ -230,6 +233,9 @@ class Engine:
             case LinksChanged():
                 self.facts.links = event
                 self._desired = None
+            case Attempted(attempts):
+                for attempt in attempts:
+                    self.learning.note(attempt, now)
             case CgroupsChanged():
                 self.facts.cgroups = event
                 self._desired = None

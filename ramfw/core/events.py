@@ -188,6 +188,29 @@ class CgroupsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """A connection that would have been refused.
+
+    `names` are those that the address was given for, the likeliest first. `who` is in words: whose
+    socket it was, or a container's address.
+    """
+
+    scope: ScopeName
+    address: Address
+    port: int
+    protocol: str
+    names: tuple[str, ...] = ()
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """Connections that audit mode let pass."""
+
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TableRead:
     """What the kernel holds of ramfw's table; None where there is no table."""
 
@@ -221,6 +244,7 @@ Event = (
     | ServersChanged
     | LinksChanged
     | CgroupsChanged
+    | Attempted
     | TableRead
     | Committed
     | Rejected

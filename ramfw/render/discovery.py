@@ -17,6 +17,9 @@ _MARKS = {
 
 def discovered(facts: Fields, page: Page) -> list[str]:
     """The hosts that a pull met, what the catalogue says of them, and lines for a policy."""
+    if not facts["is_registry"]:
+        words = f"{facts['query']}: no registry answered: {facts['stopped']}"
+        return [page.paint(line, "bold", "red") for line in page.wrap(words, 0, 2)]
     return [
         *(page.paint(line, "bold") for line in page.wrap(f"{facts['query']} needs")),
         *_hosts(facts, page),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from click.testing import CliRunner
 
 from ramfw import doctor
 from ramfw.cli import main
+from ramfw.core.events import Attempt
 from ramfw.core.explain import explain, explain_policy
+from ramfw.core.learning import Learning, suggestion
+from ramfw.core.policy import ScopeName
 from tests.unit.example_engine import DNS, NOW, POLICY, example, example_status
 from tests.unit.fake_checker import Willing
 from tests.unit.fake_daemon import fake_daemon
@@ -179,3 +183,16 @@ def test_discover_and_verify() -> None:
     assert differences(real, EXAMPLES["discover"]) == []
     assert held["drift"] == ["127.0.0.1"]
     assert differences(held, EXAMPLES["catalog_verify"]) == []
+
+
+def test_suggest(tmp_path: Path) -> None:
+    learning = Learning()
+    address = ip_address("203.0.113.1")
+    names = ("ghcr.io", "other.example")
+    learning.note(Attempt(ScopeName.ENGINES, address, 443, "tcp", names, "uid 0"), 1.0)
+    facts = suggestion(learning, example().policy, 2.0)
+    with fake_daemon(tmp_path / "s", suggest={"result": facts}):
+        real = run("suggest", "--json", "--control", str(tmp_path / "s"))
+    assert real == facts
+    assert real["entries"]
+    assert differences(real, EXAMPLES["suggest"]) == []
