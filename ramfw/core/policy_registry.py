@@ -96,7 +96,10 @@ def _say_unknown(table: Table, catalog: Catalog) -> None:
         hint = f'did you mean `registry = "{near[0]}"`?' + (f" Or {others}?" if others else "")
     else:
         hint = 'permit its hosts one by one: `host = "registry.example"`'
-    table.error("registry", f"`{shown(text)}` is not in the catalogue", hint)
+    message = f"`{shown(text)}` is not in the catalogue"
+    if catalog.problem:
+        message += f" that ramfw ships; the organization's cannot be used: {catalog.problem}"
+    table.error("registry", message, hint)
 
 
 def _values(table: Table, registry: Registry) -> dict[str, str] | None:

@@ -48,11 +48,15 @@ CDN_GOOD = _site("good.cdn.example", 40)
 CDN_BAD = Site("bad.cdn.example", CDN_GOOD.v4, CDN_GOOD.v6)
 """Two names on one address, as on any CDN."""
 
+ECR_MINE = _site("123456789012.dkr.ecr.eu-west-1.amazonaws.com", 70)
+ECR_THEIRS = _site("123456789013.dkr.ecr.eu-west-1.amazonaws.com", 71)
+"""Two accounts of one cloud's registry: a label of the name tells them apart."""
+
 PROXY = _site("proxy.corp.example", 50)
 LOGS = _site("logs.corp.example", 60)
 SITES = (
     *(*HUB_SITES, *HUB_OTHER_BLOBS, GHCR, GHCR_V6_ONLY, NEXUS),
-    *(CDN_GOOD, CDN_BAD, PROXY, LOGS),
+    *(CDN_GOOD, CDN_BAD, ECR_MINE, ECR_THEIRS, PROXY, LOGS),
 )
 
 HUB_MOVED = _site(HUB.name, 110)

@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.lab.addresses import (
     CDN_GOOD,
     DNS,
+    ECR_MINE,
+    ECR_THEIRS,
     GHCR,
     HOST,
     HUB,
@@ -56,6 +58,8 @@ HOME: Mapping[Site, Mapping[int, Service]] = {
     GHCR: {443: Service.OPEN, 5000: Service.OPEN, 4433: Service.OPEN},
     NEXUS: {443: Service.OPEN, 8443: Service.OPEN},
     CDN_GOOD: {443: Service.OPEN},
+    ECR_MINE: {443: Service.OPEN},
+    ECR_THEIRS: {443: Service.OPEN},
     PROXY: {3128: Service.PROXY},
 }
 """What answers where. Any other TCP port of the servers' networks is answered with a greeting."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ramfw.core.catalog import load, shipped
@@ -165,6 +167,12 @@ def test_an_unknown_registry_gets_the_nearest_ones() -> None:
     found = problem('registry = "ecr-x"')
     assert "`ecr-x` is not in the catalogue" in found.message
     assert found.hint.startswith('did you mean `registry = "ecr"`? Or `ecr-china`')
+
+
+def test_where_the_organizations_catalogue_is_broken_that_is_why() -> None:
+    broken = replace(shipped(), problem="/etc/c.toml: is no good")
+    with pytest.raises(PolicyError, match=r"cannot be used: /etc/c\.toml: is no good"):
+        parse('version = 1\n[[allow]]\nregistry = "corp"', "", broken)
 
 
 def test_a_registry_on_ones_own_server_has_its_ports_and_its_bucket() -> None:
