@@ -29,6 +29,8 @@ HUB = _site("registry-1.docker.io", 10)
 HUB_AUTH = _site("auth.docker.io", 11)
 HUB_BLOBS = _site("production.cloudfront.docker.com", 12)
 HUB_SITES = (HUB, HUB_AUTH, HUB_BLOBS)
+HUB_INDEX = _site("index.docker.io", 17)
+"""The registry's name for clients that are made with go-containerregistry."""
 HUB_OTHER_BLOBS = (
     _site("production.cloudflare.docker.com", 13),
     _site("docker-images-prod.6aa30f8b08e16409b46e0173d6de2f56.r2.cloudflarestorage.com", 14),
@@ -55,7 +57,7 @@ ECR_THEIRS = _site("123456789013.dkr.ecr.eu-west-1.amazonaws.com", 71)
 PROXY = _site("proxy.corp.example", 50)
 LOGS = _site("logs.corp.example", 60)
 SITES = (
-    *(*HUB_SITES, *HUB_OTHER_BLOBS, GHCR, GHCR_V6_ONLY, NEXUS),
+    *(*HUB_SITES, *HUB_OTHER_BLOBS, HUB_INDEX, GHCR, GHCR_V6_ONLY, NEXUS),
     *(CDN_GOOD, CDN_BAD, ECR_MINE, ECR_THEIRS, PROXY, LOGS),
 )
 

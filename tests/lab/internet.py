@@ -23,6 +23,7 @@ from tests.lab.addresses import (
     HUB,
     HUB_AUTH,
     HUB_BLOBS,
+    HUB_INDEX,
     NEXUS,
     PROXY,
     ROUTER,
@@ -53,6 +54,7 @@ class Service(IntEnum):
 
 HOME: Mapping[Site, Mapping[int, Service]] = {
     HUB: {443: Service.HUB},
+    HUB_INDEX: {443: Service.HUB},
     HUB_AUTH: {443: Service.AUTH},
     HUB_BLOBS: {443: Service.BLOBS},
     GHCR: {443: Service.OPEN, 5000: Service.OPEN, 4433: Service.OPEN},

@@ -202,7 +202,9 @@ def test_what_changes_nothing_is_said() -> None:
 
 def test_pull_alone_says_what_hosts_cannot_separate() -> None:
     said = warnings('registry = "docker.io"\naccess = "pull"')
-    assert any("`registry-1.docker.io`: pushes go there too" in words for words in said)
+    assert any(
+        "`registry-1.docker.io`, `index.docker.io`: pushes go there too" in words for words in said
+    )
     assert not any("pushes" in w for w in warnings('registry = "registry.k8s.io"\naccess = "pull"'))
 
 
