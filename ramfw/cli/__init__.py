@@ -4,7 +4,16 @@ Each command imports what it needs when it is called, because `ramfw status` sho
 A command is known by importing its module here.
 """
 
-from ramfw.cli import catalog, discover, learning, machine, policy, service
+from ramfw.cli import catalog, discover, explainer, learning, machine, policy, service
 from ramfw.cli.base import main
 
-__all__ = ["catalog", "discover", "learning", "machine", "main", "policy", "service"]
+__all__ = [
+    "catalog",
+    "discover",
+    "explainer",
+    "learning",
+    "machine",
+    "main",
+    "policy",
+    "service",
+]

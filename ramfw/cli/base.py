@@ -39,6 +39,7 @@ ORDER = (
     "reload",
     "unload",
     "doctor",
+    *("explainer", "signer"),
 )
 
 EXIT_CODES = (

@@ -163,6 +163,18 @@ class Dns:
 
 
 @dataclass(frozen=True, slots=True)
+class Explainer:
+    """What refused connections are told (`refusal_message`); empty texts are the defaults.
+
+    `ca` and `key` are files of the organization's authority, whose certificates clients trust.
+    """
+
+    message: str = ""
+    ca: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A whole policy file. Without any entry it is valid and refuses everything in scope."""
 
@@ -175,6 +187,7 @@ class Policy:
     dns: Dns
     names_required: bool = False
     mark_mask: int = 0x0000FFFF
+    explainer: Explainer = Explainer()
     source: str = field(default="", compare=False)
     catalog: Catalog = field(default_factory=shipped, compare=False, repr=False)
     """The catalogue by which the file was read."""

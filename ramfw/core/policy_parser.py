@@ -16,6 +16,7 @@ from ramfw.core.policy import (
     ContainersScope,
     Dns,
     EnginesScope,
+    Explainer,
     HostScope,
     Mode,
     Organization,
@@ -25,6 +26,7 @@ from ramfw.core.policy import (
 )
 from ramfw.core.policy_entries import MAX_PORT, read_entries
 from ramfw.core.policy_tables import Report, Table, shown
+from ramfw.core.refusal_message import template_problem
 from ramfw.core.toml_lines import index
 from ramfw.errors import PolicyError, Problem
 
@@ -110,7 +112,10 @@ def _syntax_problem(words: str, text: str, source: str) -> Problem:
 
 def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
     root.only(
-        ("version", "organization", "allow", "enforcement", "scopes", "dns", "names", "catalog")
+        (
+            *("version", "organization", "allow", "enforcement", "scopes", "dns", "names"),
+            *("explainer", "catalog"),
+        )
     )
     _version(root)
     _catalog(root.table("catalog"), catalog)
@@ -132,6 +137,7 @@ def _policy(root: Table, source: str, catalog: Catalog) -> Policy:
         dns=_dns(root.table("dns")),
         names_required=names.boolean("required") or False,
         mark_mask=_mark_mask(enforcement),
+        explainer=_explainer(root.table("explainer")),
         source=source,
         catalog=catalog,
     )
@@ -194,6 +200,25 @@ def _organization(table: Table) -> Organization:
         elif len(texts[key]) > MAX_TEXT:
             table.error(key, f"has {len(texts[key])} characters; {MAX_TEXT} are permitted")
     return Organization(**texts)
+
+
+def _explainer(table: Table) -> Explainer:
+    table.only(("message", "ca", "key"))
+    message = table.text("message")
+    if message is not None and (problem := template_problem(message)):
+        table.error("message", problem, 'message = "Access to {host} is restricted. See {contact}"')
+    files = {}
+    for key in ("ca", "key"):
+        files[key] = table.text(key)
+        path = files[key]
+        if path is not None and not (path.startswith("/") and path.isprintable()):
+            table.error(
+                key, "must be a file's path from the root", f'{key} = "/etc/ramfw/{key}.pem"'
+            )
+    for key, other in (("ca", "key"), ("key", "ca")):
+        if key in table and other not in table:
+            table.error(key, f"`{key}` needs `{other}`", f'{other} = "/etc/ramfw/{other}.pem"')
+    return Explainer(message or "", files["ca"] or "", files["key"] or "")
 
 
 def _mark_mask(table: Table) -> int:

@@ -95,6 +95,8 @@ def test_the_policy_page_has_every_key() -> None:
         unknown = 1
         [catalog]
         unknown = 1
+        [explainer]
+        unknown = 1
     """
     with pytest.raises(PolicyError) as caught:
         policy_parser.parse(unknown, "", catalog.shipped())
@@ -105,5 +107,6 @@ def test_the_policy_page_has_every_key() -> None:
     tables = {
         "allow", "scopes", "organization", "enforcement", "dns", "catalog", "engines", "containers",
     }  # fmt: skip
+    tables |= {"explainer"}
     for key in keys - placeholders - tables | {"registry", "version"}:
         assert f"| `{key}` |" in page or f"## `{key}`" in page, key

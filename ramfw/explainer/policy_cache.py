@@ -1,0 +1,54 @@
+"""The policy as its file says it now, read again when the file has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ramfw import policyfile
+from ramfw.core.policy import Policy
+from ramfw.errors import PolicyError
+
+log = logging.getLogger("ramfw")
+
+
+class PolicyCache:
+    """One policy file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] | None = None
+        self._good: Policy | None = None
+        self._is_good = False
+        self._look()
+
+    @property
+    def last_good(self) -> Policy | None:
+        """The last policy that could be used, as the daemon goes on with it; None at first."""
+        self._look()
+        return self._good
+
+    @property
+    def current(self) -> Policy | None:
+        """The policy, only if what the file says now can be used."""
+        self._look()
+        return self._good if self._is_good else None
+
+    def _look(self) -> None:
+        """Read the file if it is another one than before, or was changed."""
+        seen: tuple[int, ...] = ()
+        with suppress(OSError):
+            found = os.stat(self._path)  # noqa: PTH116 - every field at once
+            seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._good, _ = policyfile.read(self._path)
+        except PolicyError as error:
+            self._is_good = False
+            log.warning("the policy cannot be used: %s", error)
+        else:
+            self._is_good = True

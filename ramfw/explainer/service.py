@@ -1,0 +1,121 @@
+"""Runs the explainer or the signer on sockets that were passed on, or on ones of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from ramfw.errors import ControlError
+from ramfw.explainer.activation import passed_sockets
+from ramfw.explainer.server import Explainer
+from ramfw.explainer.signer import Signer
+from ramfw.explainer.signing import LONGEST_LINE
+from ramfw.explainer.tls import CHUNK
+from ramfw.notify import notify
+
+log = logging.getLogger("ramfw")
+
+EXPLAINER_PORT = 307
+"""Below 1024, so that no user can wait there in the explainer's place."""
+UNPRIVILEGED = "nobody"
+BACKLOG = 1024
+MOST_FILES = 4096
+"""More than connections at once and a whole backlog, all accepted before one is answered."""
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def explain(policy: Path, signer: Path) -> None:
+    """Answer refused connections until SIGTERM. Raises ControlError where it cannot listen."""
+    _log_to_stderr()
+    listeners = passed_sockets() or [_listen_everywhere(EXPLAINER_PORT)]
+    _become_nobody()
+    some, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if some < min(MOST_FILES, most):  # the service has the right to so many, but not to change it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(MOST_FILES, most), most))
+    asyncio.run(_serve(listeners, Explainer(policy, signer).serve, CHUNK))
+
+
+def sign(policy: Path, path: Path) -> None:
+    """Sign for refused names until SIGTERM. Raises ControlError, MissingError."""
+    _log_to_stderr()
+    serve = Signer(policy).serve
+    listeners = passed_sockets() or [_listen_at(path)]
+    asyncio.run(_serve(listeners, serve, LONGEST_LINE))
+
+
+async def _serve(listeners: list[socket.socket], serve: Serve, limit: int) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    servers = []
+    for listener in listeners:
+        start = (
+            asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
+        )
+        servers.append(await start(serve, sock=listener, limit=limit, backlog=BACKLOG))
+    notify("READY=1")
+    await ended.wait()
+    for server in servers:
+        server.close()
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    """A socket for IPv4 and IPv6, or for IPv4 where the kernel has no IPv6."""
+    try:
+        is_dual = socket.has_dualstack_ipv6()
+        return socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if is_dual else socket.AF_INET,
+            dualstack_ipv6=is_dual,
+            backlog=BACKLOG,
+        )
+    except PermissionError as error:
+        raise ControlError(f"only root may listen on port {port}: sudo ramfw explainer") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ControlError(
+            f"cannot listen on port {port}: {why}: ss -ltnp sport = :{port}"
+        ) from error
+
+
+def _listen_at(path: Path) -> socket.socket:
+    """A unix socket that only this user can ask."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ControlError(f"cannot listen at {path}: {error.strerror or error}") from error
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _become_nobody() -> None:
+    """Give up root, for good: strangers are talked to from here on."""
+    if os.geteuid() != 0:
+        return
+    nobody = pwd.getpwnam(UNPRIVILEGED)
+    os.setgroups([])
+    os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)
+    os.setresuid(nobody.pw_uid, nobody.pw_uid, nobody.pw_uid)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -1,0 +1,107 @@
+"""The signer: holds the organization's key, and signs for refused names only.
+
+Whoever asks is taken for an enemy: an explainer that was taken over asks here too. So the signer
+reads the policy itself, signs for no name that it permits, for an hour only, and not too often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ramfw.core.fqdn import canonical
+from ramfw.core.policy import Mode, Policy
+from ramfw.core.policy_names import entry_for
+from ramfw.errors import MissingError
+from ramfw.explainer.certificates import Authority
+from ramfw.explainer.policy_cache import PolicyCache
+from ramfw.explainer.signing import read_question
+
+log = logging.getLogger("ramfw")
+
+MOST_AT_ONCE = 16
+PATIENCE = 2.0
+"""Seconds that a connection may take."""
+PER_SECOND = 20.0
+BURST = 60.0
+"""Signatures; the explainer keeps what it got, so that people never come near it."""
+
+
+def refusal(policy: Policy | None, name: str) -> str | None:
+    """Why a name must not be signed for; None where it may."""
+    if policy is None:
+        return "the policy cannot be used"
+    try:
+        is_canonical = canonical(name) == name
+    except ValueError:
+        is_canonical = False
+    if not is_canonical:
+        return "not a name in its canonical form"
+    if policy.mode is Mode.AUDIT:
+        return "nothing is refused in audit mode"
+    if entry_for(policy, name) is not None:
+        return "the policy permits this name"
+    return None
+
+
+class Signer:
+    """Answers questions on one listening socket."""
+
+    def __init__(self, policy: Path) -> None:
+        """Raises MissingError where there is no authority, or its key cannot be used."""
+        self._policies = PolicyCache(policy)
+        current = self._policies.current
+        if current is None:
+            raise MissingError(f"the policy {policy} cannot be used: ramfw check {policy}")
+        files = current.explainer
+        if not files.ca:
+            raise MissingError("the policy names no authority: [explainer] ca and key")
+        try:
+            self._authority = Authority(Path(files.ca), Path(files.key))
+        except (OSError, ValueError) as error:
+            raise MissingError(f"the authority cannot be used: {error}") from error
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._left, self._since = BURST, time.monotonic()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection's one question."""
+        expected = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+        try:
+            async with self._slots, asyncio.timeout(PATIENCE):
+                answer = self.answer(await reader.readuntil(b"\n"))
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        except expected:
+            pass
+        finally:
+            writer.close()
+
+    def answer(self, line: bytes) -> dict[str, str]:
+        """The answer to a question."""
+        try:
+            name, public_key = read_question(line)
+        except ValueError as error:
+            return {"error": str(error)}
+        if (why := refusal(self._policies.current, name)) is not None:
+            log.warning("not signed for %s: %s", ascii(name)[:260], why)
+            return {"error": why}
+        if not self._may_sign():
+            return {"error": "too many signatures are asked for"}
+        try:
+            chain = self._authority.sign(name, public_key, datetime.now(UTC))
+        except ValueError as error:
+            return {"error": str(error)}
+        return {"chain": chain.decode()}
+
+    def _may_sign(self) -> bool:
+        now = time.monotonic()
+        self._left = min(BURST, self._left + (now - self._since) * PER_SECOND)
+        self._since = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

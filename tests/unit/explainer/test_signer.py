@@ -1,0 +1,176 @@
+"""The signer signs for refused names and for no other, whoever asks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from ramfw.errors import MissingError
+from ramfw.explainer.certificates import Identity
+from ramfw.explainer.signer import BURST, Signer
+from ramfw.explainer.signing import question
+from tests.unit.explainer.authority import make_authority, policy_with
+
+KEY = Identity().public_key
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(policy_with(*make_authority(tmp_path)))
+    return path
+
+
+@pytest.fixture
+def signer(policy: Path) -> Signer:
+    return Signer(policy)
+
+
+def answer(signer: Signer, name: str, key: bytes = KEY) -> dict[str, str]:
+    return signer.answer(question(name, key))
+
+
+def test_a_refused_name_gets_a_certificate_for_an_hour_and_for_nothing_else(
+    signer: Signer, tmp_path: Path
+) -> None:
+    chain = x509.load_pem_x509_certificates(answer(signer, "ghcr.io")["chain"].encode())
+    leaf, ca = chain
+    assert ca == x509.load_pem_x509_certificate((tmp_path / "ca.pem").read_bytes())
+    leaf.verify_directly_issued_by(ca)
+    now = datetime.now(UTC)
+    assert leaf.not_valid_before_utc < now < leaf.not_valid_after_utc
+    assert leaf.not_valid_after_utc - now <= timedelta(hours=1)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["ghcr.io"]
+    assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert (
+        leaf.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        == KEY
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("registry-1.docker.io", "the policy permits this name"),
+        ("europe.pkg.dev", "the policy permits this name"),
+        ("REGISTRY-1.docker.io", "canonical"),
+        ("registry-1.docker.io.", "canonical"),
+        ("*.docker.io", "canonical"),
+        ("*", "canonical"),
+        ("", "canonical"),
+        ("ghcr.io\0.docker.io", "canonical"),
+        ("203.0.113.20", "canonical"),
+        ("a" * 70_000, "canonical"),
+    ],
+)
+def test_a_permitted_name_and_what_is_no_name_gets_none(
+    signer: Signer, name: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("ramfw").propagate = True
+    assert why in answer(signer, name)["error"]
+    assert "not signed for" in caplog.text
+    assert "chain" in answer(signer, "ghcr.io")
+
+
+def test_a_name_that_becomes_permitted_is_signed_for_no_longer(
+    signer: Signer, policy: Path
+) -> None:
+    assert "chain" in answer(signer, "ghcr.io")
+    good = policy.read_text()
+    policy.write_text(good.replace("docker.io", "ghcr.io"))
+    assert "permits" in answer(signer, "ghcr.io")["error"]
+    policy.write_text("version = 1\n[[alow]]")
+    assert "cannot be used" in answer(signer, "quay.io")["error"]
+    policy.write_text(good)
+    assert "chain" in answer(signer, "ghcr.io")
+
+
+def test_in_audit_mode_nothing_is_refused_and_nothing_signed(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    audit = '[enforcement]\nmode = "audit"\n'
+    path.write_text(policy_with(*make_authority(tmp_path), more=audit))
+    assert "audit mode" in answer(Signer(path), "ghcr.io")["error"]
+
+
+def der(key: Any) -> bytes:  # noqa: ANN401
+    spki: bytes = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return spki
+
+
+@pytest.mark.parametrize(
+    "key", [b"", b"\x30\x00", der(ec.generate_private_key(ec.SECP384R1())), KEY[:-1]]
+)
+def test_a_key_of_another_kind_is_refused(signer: Signer, key: bytes) -> None:
+    assert "error" in answer(signer, "ghcr.io", key)
+
+
+def test_an_rsa_key_is_refused_too(signer: Signer) -> None:
+    key = der(rsa.generate_private_key(65537, 2048))
+    assert answer(signer, "ghcr.io", key) == {"error": "not a key on the curve P-256"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"\n", b"{}\n", b"[]\n", b"null\n", b"[" * 20_000, b"\xff\n"),
+        *(b'{"name": 1, "key": ""}\n', b'{"name": "a", "key": 7}\n'),
+        b'{"name": "ghcr.io", "key": "!!"}\n',
+    ],
+)
+def test_what_is_no_question_gets_no_signature(signer: Signer, line: bytes) -> None:
+    assert "error" in signer.answer(line)
+
+
+def test_signatures_are_given_out_slowly(signer: Signer) -> None:
+    answers = [answer(signer, f"n{n}.example") for n in range(int(BURST) + 40)]
+    signed = sum("chain" in one for one in answers)
+    assert BURST <= signed < BURST + 30
+    assert answers[-1] == {"error": "too many signatures are asked for"}
+
+
+def test_a_key_that_others_can_read_is_not_used(policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "ca.key").chmod(0o440)
+    with pytest.raises(MissingError, match="chmod 400"):
+        Signer(policy)
+
+
+def test_files_that_do_not_belong_together_are_not_used(policy: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    make_authority(other)
+    (tmp_path / "ca.pem").write_bytes((other / "ca.pem").read_bytes())
+    with pytest.raises(MissingError, match="not the key of"):
+        Signer(policy)
+
+
+def test_a_certificate_that_is_no_authoritys_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(policy_with(*make_authority(tmp_path, is_ca=False)))
+    with pytest.raises(MissingError, match="not a certificate authority's"):
+        Signer(path)
+
+
+def test_without_an_authority_there_is_no_signer(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text("version = 1\n")
+    with pytest.raises(MissingError, match="names no authority"):
+        Signer(path)
+    with pytest.raises(MissingError, match="ramfw check"):
+        Signer(tmp_path / "absent.toml")
+
+
+def test_the_answer_is_one_line_of_json(signer: Signer) -> None:
+    assert json.loads(json.dumps(answer(signer, "ghcr.io")))["chain"].count("BEGIN CERT") == 2

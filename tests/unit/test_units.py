@@ -1,0 +1,47 @@
+"""The services' files: what strangers talk to has no right, and is where the filter turns to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ramfw.explainer import SIGNER_SOCKET
+from ramfw.explainer.service import EXPLAINER_PORT
+
+UNITS = Path(__file__).parents[2] / "systemd/system"
+
+
+def settings(name: str) -> dict[str, str]:
+    lines = (UNITS / name).read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+
+
+@pytest.mark.parametrize("name", ["explainer", "signer"])
+def test_neither_process_can_do_anything_but_answer(name: str) -> None:
+    service = settings(f"ramfw-{name}.service")
+    assert service["CapabilityBoundingSet"] == ""
+    assert "AmbientCapabilities" not in service
+    assert service["User"] == f"ramfw-{name}"
+    assert service["NoNewPrivileges"] == "yes"
+    # Connections are handed to it; it cannot open any.
+    assert service["PrivateNetwork"] == "yes"
+    assert service["RestrictAddressFamilies"] == "AF_UNIX"
+    assert service["MemoryDenyWriteExecute"] == "yes"
+    assert {"MemoryMax", "TasksMax", "LimitNOFILE"} <= service.keys()
+
+
+def test_the_explainers_socket_is_on_the_port_that_connections_are_turned_to() -> None:
+    socket = settings("ramfw-explainer.socket")
+    assert socket["ListenStream"] == str(EXPLAINER_PORT)
+    assert EXPLAINER_PORT < 1024
+    assert settings("ramfw-explainer.service")["Restart"] == "always"
+
+
+def test_only_the_explainer_can_ask_the_signer() -> None:
+    socket = settings("ramfw-signer.socket")
+    assert socket["ListenStream"] == str(SIGNER_SOCKET)
+    assert (socket["SocketUser"], socket["SocketMode"]) == ("ramfw-explainer", "0600")
+    users = UNITS.parent / "sysusers.d/ramfw-explainer.conf"
+    named = {line.split()[1] for line in users.read_text().splitlines() if line[:2] == "u "}
+    assert named == {"ramfw-explainer", "ramfw-signer"}
