@@ -26,6 +26,8 @@ Handler = Callable[[Arguments], Awaitable[dict[str, Any]]]
 PATIENCE = 5.0
 """Seconds that a connection may take to ask."""
 MOST_CONNECTIONS = 32
+CALLER = "caller"
+"""The argument that every handler gets: the user who asks. Nobody can give it."""
 FOR_ROOT = frozenset({"reload", "suggest", "unload"})
 """Commands that change something, or tell what others asked for."""
 
@@ -115,7 +117,7 @@ class ControlServer:
         if command in FOR_ROOT and _uid(writer) != 0:
             return {"error": f"only root may {command}: sudo ramfw {command}"}
         try:
-            return {"result": await handler(arguments)}
+            return {"result": await handler({**arguments, CALLER: _uid(writer)})}
         except PolicyError as error:
             return {"error": str(error), "problems": [_fields(p) for p in error.problems]}
         except (RamfwError, ValueError) as error:

@@ -14,7 +14,6 @@ import logging
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -25,20 +24,23 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ramfw import __version__, policyfile
-from ramfw.control_server import Arguments, ControlServer
+from ramfw import __version__, journal, policyfile
+from ramfw.control_server import CALLER, Arguments, ControlServer
 from ramfw.core.commands import Command, Decide, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import Engine
 from ramfw.core.events import (
+    Address,
     AnswersHeld,
     Committed,
     Event,
     PolicyLoaded,
     PolicyRefused,
+    RefusalsSeen,
     Rejected,
     ServersChanged,
     TableRead,
     Tick,
+    TurningChanged,
     WatchChanged,
 )
 from ramfw.core.explain import explain
@@ -47,6 +49,7 @@ from ramfw.core.marks import MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
 from ramfw.core.questions import Tally
+from ramfw.core.refusals import facts
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
@@ -56,6 +59,7 @@ from ramfw.observe.conntrack import held_ids
 from ramfw.observe.dnswatch import A_READING, DnsWatch
 from ramfw.observe.following import follow
 from ramfw.observe.openings import OpeningsWatch
+from ramfw.observe.refusals import RefusalLog
 from ramfw.observe.resolver import Resolver
 from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
@@ -96,22 +100,9 @@ def run(policy: Path, control: Path) -> int:
 
 
 def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    for_journal = "JOURNAL_STREAM" in os.environ
-    handler.setFormatter(_JournalFormatter() if for_journal else logging.Formatter("%(message)s"))
-    log.handlers[:] = [handler]
+    log.handlers[:] = [journal.Handler()]
     log.setLevel(logging.INFO)
     log.propagate = False
-
-
-class _JournalFormatter(logging.Formatter):
-    """Marks each line with its syslog level, as the journal reads it (sd-daemon(3))."""
-
-    LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = next((n for least, n in self.LEVELS if record.levelno >= least), 7)
-        return f"<{level}>{super().format(record)}"
 
 
 class Daemon:
@@ -146,6 +137,7 @@ class Daemon:
         self._batches = Batches()
         self._dns: DnsWatch | None = None
         self._openings: OpeningsWatch | None = None
+        self._refusals: RefusalLog | None = None
 
     async def run(self, policy: Policy) -> None:
         """Until `stop`; see the module's `run`."""
@@ -154,6 +146,7 @@ class Daemon:
             "wait": self._wait,
             "explain": self._explain,
             "suggest": self._suggest,
+            "log": self._log,
             "reload": self._reload,
             "unload": self._unload,
         }
@@ -177,6 +170,10 @@ class Daemon:
                 asyncio.get_running_loop().remove_reader(listener)
             self._openings.close()
             self._openings = None
+        if self._refusals is not None:
+            asyncio.get_running_loop().remove_reader(self._refusals.socket)
+            self._refusals.close()
+            self._refusals = None
         self._batches.close()
 
     async def _show_life(self) -> None:
@@ -198,6 +195,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         watch = await self._open_dns_watch()
         self._handle(self._open_openings_watch(watch, policy))
+        self._handle(TurningChanged(*await self._in_kernel_thread(self._kernel.turning)))
+        self._open_refusal_log()
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
         self._handle(TableRead(state))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
@@ -275,8 +274,8 @@ class Daemon:
                 self._start(self._resolve(name))
             case Watch():
                 self._watch(command)
-            case Note(level, message):
-                log.log(LOG_LEVELS[level], "%s", message)
+            case Note(level, message, fields):
+                log.log(LOG_LEVELS[level], "%s", message, extra={"fields": fields})
         return None
 
     def _program_at_once(self, command: Program) -> Event | None:
@@ -387,6 +386,37 @@ class Daemon:
         if self._engine.holds:
             self._events.put_nowait(Tick())  # so that the loop waits no longer than they may
 
+    # -- refusals ------------------------------------------------------------------------------
+
+    def _open_refusal_log(self) -> None:
+        try:
+            self._refusals = RefusalLog(self._names_given)
+        except ObserveError as error:
+            log.warning("%s", error)
+            return
+        asyncio.get_running_loop().add_reader(self._refusals.socket, self._read_refusals)
+
+    def _names_given(self, address: Address, client: Address) -> tuple[str, ...]:
+        if self._dns is None:
+            return ()
+        return self._dns.names_given(address, client, time.monotonic())
+
+    def _read_refusals(self) -> None:
+        if self._refusals is not None and (seen := self._refusals.read()):
+            self._handle(RefusalsSeen(seen))
+
+    async def _log(self, arguments: Arguments) -> dict[str, Any]:
+        """What was refused after the record of a number, as far as the caller may know."""
+        now = time.monotonic()
+        refusals = self._engine.refusals
+        records = refusals.since(int(arguments.get("after", 0)), int(arguments[CALLER]))
+        return {
+            "refusals": [facts(record, now) for record in records],
+            "latest": refusals.latest,
+            "untold": refusals.untold,
+            "lost": self._refusals.lost if self._refusals else 0,
+        }
+
     # -- observers -----------------------------------------------------------------------------
 
     def _watch(self, wanted: Watch) -> None:
@@ -403,7 +433,7 @@ class Daemon:
 
     # -- the control socket --------------------------------------------------------------------
 
-    async def _status(self, _: Arguments) -> dict[str, Any]:
+    async def _status(self, arguments: Arguments) -> dict[str, Any]:
         counts = await self._in_kernel_thread(self._kernel.counts)
         now = time.monotonic()
         return {
@@ -411,7 +441,13 @@ class Daemon:
             "pid": os.getpid(),
             "policy": str(self._policy_path),
             "uptime": now - self._started,
-            **report(self._engine, counts, self._dns.tally if self._dns else Tally(), now),
+            **report(
+                self._engine,
+                counts,
+                self._dns.tally if self._dns else Tally(),
+                now,
+                int(arguments[CALLER]),
+            ),
         }
 
     async def _wait(self, arguments: Arguments) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Each command imports what it needs when it is called, because `ramfw status` sho
 A command is known by importing its module here.
 """
 
-from ramfw.cli import catalog, discover, explainer, learning, machine, policy, service
+from ramfw.cli import catalog, discover, explainer, learning, log, machine, policy, service
 from ramfw.cli.base import main
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "discover",
     "explainer",
     "learning",
+    "log",
     "machine",
     "main",
     "policy",

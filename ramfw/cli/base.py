@@ -38,6 +38,7 @@ ORDER = (
     "suggest",
     "reload",
     "unload",
+    "log",
     "doctor",
     *("explainer", "signer"),
 )

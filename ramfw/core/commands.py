@@ -81,10 +81,14 @@ class Decide:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for the journal. `level` is one of syslog's words: info, warning, err."""
+    """A line for the journal. `level` is one of syslog's words: info, warning, err.
+
+    `fields` go with it where the journal takes them (systemd.journal-fields(7)).
+    """
 
     level: str
     message: str
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 Command = Program | ReadTable | Resolve | Release | Decide | Watch | Note

@@ -1,9 +1,10 @@
 """compile(policy, machine, ids) -> Ruleset: the security of ramfw in one function.
 
-Pure. Three steps, each a base chain of its own, so that other people's NAT can stand between:
+Pure. Steps, each a base chain of its own, so that other people's NAT can stand between:
 
     judge  (filter, -150)  marks a new flow of a scope: the id of the entry that permits it, or
                            REFUSED. Reads addresses as the sender wrote them.
+    turn   (nat, -95)      turns refused connections to the explainer (`turn_rules`).
     guard  (filter, -10)   passes flows whose id is live, refuses what is marked otherwise, and
                            refuses what is in a scope and carries no mark at all (no conntrack
                            entry, or somebody else wrote over the mark).
@@ -39,6 +40,7 @@ from ramfw.core.name_rules import (
     unsettled_ids,
 )
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
+from ramfw.core.refusals import log_refusal
 from ramfw.core.ruleset import (
     ACCEPT,
     DROP,
@@ -69,6 +71,7 @@ from ramfw.core.ruleset import (
     Verdict,
     goto,
 )
+from ramfw.core.turn_rules import Flows, Turning, turn_chains, turn_sets, turned_to_explainer
 from ramfw.core.watch_rules import Surroundings, WatchForm, watch_chains, watch_sets
 
 JUDGE_PRIORITY = -150
@@ -97,6 +100,7 @@ class Machine:
     watch: WatchForm = WatchForm.NONE
     names: bool = False
     """Whether first bytes can be held: where answers can, and nobody else listens for them."""
+    turning: Turning = Turning.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,8 @@ class _Compiler:
         self.bridges = bridges_name(policy.containers.interfaces)
         self.scopes = tuple(s for s in ScopeName if policy.scope_mode(s) is not ScopeMode.OFF)
         self.checks_names = machine.names and machine.watch.holds and bool(self.scopes)
+        turns = machine.turning is not Turning.NONE and self.scopes and not self.audit
+        self.flows = self._flows() if turns else None
 
     # -- the whole -----------------------------------------------------------------------------
 
@@ -178,9 +184,12 @@ class _Compiler:
             chains += watch_chains(self.machine.watch, self._surroundings())
         if self.checks_names:
             chains += name_chains(self._checks())
+        if self.flows:
+            chains += turn_chains(self.flows)
         counters = {entry_chain_name(e.entry_id) for e in live}
         counters |= {f"{scope}_refused" for scope in ScopeName}
-        counters |= {f"{scope}_audited" for scope in ScopeName} | {"revoked", "answers"}
+        counters |= {f"{scope}_audited" for scope in ScopeName}
+        counters |= {"revoked", "answers", "turned"}
         if self.checks_names:
             counters |= {"openings", "passed", "unread"}
         return Ruleset(tuple(chains), tuple(self._sets(live)), frozenset(counters))
@@ -226,6 +235,8 @@ class _Compiler:
                 elements=frozenset(self._cgroups_at(scope, level)),
             )
         yield from watch_sets(self.machine.watch, self._surroundings())
+        if self.flows:
+            yield from turn_sets()
         for stem in self._stems():
             yield NamedSet(f"{stem}4", KEY4, frozenset({"timeout"}), data=IDS)
             yield NamedSet(f"{stem}6", KEY6, frozenset({"timeout"}), data=IDS)
@@ -312,13 +323,16 @@ class _Compiler:
             ),
         )
         if self.audit:
-            yield Chain(refuse, ((Count(f"{scope}_audited"), self._mark(AUDITED)),))
+            audited = (Count(f"{scope}_audited"), self._mark(AUDITED))
+            yield Chain(refuse, (log_refusal(scope, audited=True), audited))
             return
-        yield Chain(refuse, ((Count(f"{scope}_refused"), self._mark(REFUSED)),))
+        refused = (Count(f"{scope}_refused"), self._mark(REFUSED))
+        yield Chain(refuse, (log_refusal(scope), refused))
         yield Chain(
             guard,
             (
                 *outside,
+                log_refusal(scope),
                 (Count(f"{scope}_refused"),),
                 (Match(Field.CT_STATE, frozenset({"invalid"})), DROP),
                 (goto("refusal"),),
@@ -393,7 +407,13 @@ class _Compiler:
         )
 
     def _lookups(self, scope: ScopeName) -> Iterable[Rule]:
-        """Ask each map; of those that know the address the last has the flow: exact after range.
+        """Ask each map, and go by the entry that has the flow."""
+        yield from self._tags(scope)
+        yield (Dispatch(ENTRIES),)
+        yield (Untag(),)
+
+    def _tags(self, scope: ScopeName) -> Iterable[Rule]:
+        """Of the maps that know the address the last has the flow: exact after range.
 
         The id stands in the packet's priority, for no map can write a part of a mark. A sender
         may have set the priority, so it is emptied before.
@@ -406,8 +426,6 @@ class _Compiler:
             names = [name for stem in stems if (name := f"{stem}_ranges{family}") in ranges]
             names += [f"{stem}{family}" for stem in stems]
             yield from ((Tag(key, name),) for name in names)
-        yield (Dispatch(ENTRIES),)
-        yield (Untag(),)
 
     # -- base chains ---------------------------------------------------------------------------
 
@@ -463,7 +481,11 @@ class _Compiler:
         if self.scopes:
             yield Chain(
                 "guard_output",
-                (reply, *verdict, (live, ACCEPT), *forged, not_live, *self._by_socket("guard")),
+                (
+                    *(reply, *verdict, (live, ACCEPT), *forged),
+                    *((turned_to_explainer(self._marked(REFUSED)),) if self.flows else ()),
+                    *(not_live, *self._by_socket("guard")),
+                ),
                 Hook("output", GUARD_PRIORITY),
             )
         if forwarded:
@@ -482,6 +504,7 @@ class _Compiler:
             "refuse_marked",
             (
                 (self._marked(REFUSED), goto("refusal")),
+                log_refusal(None),
                 (Count("revoked"), goto("refusal")),
             ),
         )
@@ -521,6 +544,24 @@ class _Compiler:
             of_containers,
             is_native=self.machine.watch is WatchForm.NATIVE,
             forwards=ScopeName.CONTAINERS in self.scopes,
+        )
+
+    def _flows(self) -> Flows:
+        return Flows(
+            bridges=self.bridges,
+            patterns=self.policy.containers.interfaces,
+            uplinks=self.machine.uplinks,
+            ports=f"{ScopeName.CONTAINERS}_ports",
+            unmarked=self._marked(0),
+            is_refused=self._marked(REFUSED),
+            refuse=self._mark(REFUSED),
+            lookups=tuple(self._tags(ScopeName.CONTAINERS)),
+            tried_once=self.machine.watch is WatchForm.COPY,
+            log=log_refusal(ScopeName.CONTAINERS),
+            containers=(
+                self.machine.turning is Turning.ALL
+                and self.policy.containers.mode is ScopeMode.STRICT
+            ),
         )
 
     def _by_socket(self, step: str) -> Iterable[Rule]:

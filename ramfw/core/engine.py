@@ -30,7 +30,6 @@ from ramfw.core.commands import (
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.events import (
     AnswersHeld,
-    Attempted,
     CgroupsChanged,
     Committed,
     Event,
@@ -39,16 +38,19 @@ from ramfw.core.events import (
     OpeningsHeld,
     PolicyLoaded,
     PolicyRefused,
+    Refusal,
+    RefusalsSeen,
     Rejected,
     Resolved,
     ServersChanged,
     TableRead,
     Tick,
+    TurningChanged,
     WatchChanged,
 )
 from ramfw.core.fresh import fresh_grants
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions
-from ramfw.core.learning import Learning
+from ramfw.core.learning import Attempt, Learning
 from ramfw.core.leases import Leases
 from ramfw.core.ledger import Changes, Ledger, additions
 from ramfw.core.name_check import NameCheck
@@ -56,9 +58,11 @@ from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
+from ramfw.core.refusals import Refusals, journal_fields, sentence
 from ramfw.core.ruleset import CgroupElement, Ruleset
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import Transaction
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 
 LONGEST_BACKOFF = 30.0
@@ -66,6 +70,7 @@ LONGEST_HOLD = 2.0
 """Seconds that an answer waits at most: less than resolvers do before they ask again."""
 MOST_LEARNED_NAMES = 20_000
 """Names with leases, beyond which no name that only a wildcard permits is learned."""
+MOST_NAMES_TOLD = 4
 NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
 
 
@@ -101,6 +106,7 @@ class Facts:
     cgroups: CgroupsChanged | None = None
     servers: ServersChanged | None = None
     watch: WatchChanged | None = None
+    turning: TurningChanged | None = None
 
 
 @dataclass(slots=True)
@@ -131,6 +137,7 @@ class Engine:
         self.believed = Believed()
         self.health = Health()
         self.learning = Learning()
+        self.refusals = Refusals()
         self._desired: Ruleset | None = None
         self.ledger = Ledger()
         self._pending: Pending | None = None
@@ -212,7 +219,7 @@ class Engine:
 
     # -- events --------------------------------------------------------------------------------
 
-    def _take_in(  # noqa: C901 - a case each
+    def _take_in(  # noqa: C901, PLR0912 - a case each
         self, event: Event, now: float
     ) -> Iterable[Command]:
         match event:
@@ -230,12 +237,16 @@ class Engine:
                 )
             case ServersChanged():
                 yield from self._servers_changed(event, now)
+            case RefusalsSeen(refusals):
+                for refusal in refusals:
+                    yield from self._refused(refusal, now)
+            case TurningChanged(_, problem):
+                self.facts.turning, self._desired = event, None
+                if problem:
+                    yield Note("warning", f"not all refused connections are explained: {problem}")
             case LinksChanged():
                 self.facts.links = event
                 self._desired = None
-            case Attempted(attempts):
-                for attempt in attempts:
-                    self.learning.note(attempt, now)
             case CgroupsChanged():
                 self.facts.cgroups = event
                 self._desired = None
@@ -265,6 +276,17 @@ class Engine:
             event.policy.containers.interfaces,
             event.policy.dns.servers,
         )
+
+    def _refused(self, refusal: Refusal, now: float) -> Iterable[Command]:
+        """Remember it, under the permitted names of its address where no other is known."""
+        if not refusal.names:
+            leases = self.leases.of_address(refusal.destination.packed)[:MOST_NAMES_TOLD]
+            refusal = replace(refusal, names=tuple(name for name, _ in leases))
+        if refusal.audited and refusal.scope is not None:
+            self.learning.note(_attempt(refusal, refusal.scope), now)
+        if (record := self.refusals.note(refusal, now)) is not None:
+            level = "info" if refusal.audited else "warning"
+            yield Note(level, sentence(record), journal_fields(record))
 
     def _servers_changed(self, event: ServersChanged, now: float) -> Iterable[Command]:
         before, self.facts.servers = self.facts.servers, event
@@ -516,13 +538,19 @@ class Engine:
         return {scope: frozenset(elements) for scope, elements in found.items()}
 
     def _compile(self, policy: Policy, links: LinksChanged) -> Ruleset:
-        servers, watch = self.facts.servers, self.facts.watch
+        servers, watch, turning = self.facts.servers, self.facts.watch, self.facts.turning
         trusted = servers.trusted if servers else ()
         machine = Machine(
             links.uplinks,
             self._cgroups(),
             frozenset(trusted),
             watch.form if watch else WatchForm.NONE,
-            names=watch is not None and watch.names,
+            watch is not None and watch.names,
+            turning.turning if turning else Turning.NONE,
         )
         return compile_ruleset(policy, machine, self.numbering.numbered.values())
+
+
+def _attempt(refusal: Refusal, scope: ScopeName) -> Attempt:
+    who = str(refusal.source) if refusal.uid is None else f"uid {refusal.uid}"
+    return Attempt(scope, refusal.destination, refusal.port, refusal.protocol, refusal.names, who)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from ramfw.core.flows import Flags
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.tablestate import TableState
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 
 Address = IPv4Address | IPv6Address
@@ -187,27 +189,49 @@ class CgroupsChanged:
     """What nft must be given before each path: it looks below /sys/fs/cgroup only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A connection that would have been refused.
+class Reason(StrEnum):
+    """Why a connection was refused."""
 
-    `names` are those that the address was given for, the likeliest first. `who` is in words: whose
-    socket it was, or a container's address.
+    NOT_PERMITTED = "not permitted"
+    QUIC = "UDP 443 is never permitted"
+    NOT_A_BEGINNING = "not the beginning of a connection"
+    REVOKED = "what permitted it was taken out of the policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A connection that was refused, or in audit mode would have been.
+
+    `scope` is None where it had been permitted before. `source` tells a container; `uid` whose
+    socket it was, None where the kernel does not know. `names` are those for which a trusted
+    server gave this address lately, to this client if that is known; they may be several.
     """
 
-    scope: ScopeName
-    address: Address
+    scope: ScopeName | None
+    reason: Reason
+    audited: bool
+    source: Address
+    source_port: int
+    destination: Address
     port: int
     protocol: str
+    uid: int | None = None
     names: tuple[str, ...] = ()
-    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempted:
-    """Connections that audit mode let pass."""
+class RefusalsSeen:
+    """Refusals that the kernel has shown together."""
 
-    attempts: tuple[Attempt, ...]
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurningChanged:
+    """Which refused connections this kernel can turn to the explainer, and what hinders more."""
+
+    turning: Turning
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +268,8 @@ Event = (
     | ServersChanged
     | LinksChanged
     | CgroupsChanged
-    | Attempted
+    | RefusalsSeen
+    | TurningChanged
     | TableRead
     | Committed
     | Rejected

@@ -16,7 +16,7 @@ from typing import Any
 from ramfw.core.addresses import special_use
 from ramfw.core.catalog import Catalog, Known
 from ramfw.core.catalog_report import in_force
-from ramfw.core.events import Attempt
+from ramfw.core.events import Address
 from ramfw.core.fqdn import matches
 from ramfw.core.policy import Policy, Protocol, ScopeName
 from ramfw.core.policy_lints import allow_lines
@@ -30,6 +30,22 @@ MOST_WHO = 8
 Facts = dict[str, Any]
 _Where = tuple[str, int, str]
 """A name or an address, a port, a protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A connection that would have been refused.
+
+    `names` are those that the address was given for, the likeliest first. `who` is in words: whose
+    socket it was, or a container's address.
+    """
+
+    scope: ScopeName
+    address: Address
+    port: int
+    protocol: str
+    names: tuple[str, ...] = ()
+    who: str = ""
 
 
 @dataclass(slots=True)

@@ -18,15 +18,20 @@ from ramfw.core.leases import LONGEST_STALE
 from ramfw.core.marks import MarkLayout
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
 from ramfw.core.questions import Tally
+from ramfw.core.refusals import facts as refusal_facts
 from ramfw.core.tablestate import Count, Counts
+from ramfw.core.turn_rules import EXPLAINER_PORT
 from ramfw.core.watch_rules import WatchForm
 
 Report = dict[str, Any]
 NOTHING = Count()
 
 
-def report(engine: Engine, counts: Counts, tally: Tally, now: float) -> Report:
-    """Everything that is enforced, and what is not and why."""
+LATEST_REFUSALS = 5
+
+
+def report(engine: Engine, counts: Counts, tally: Tally, now: float, viewer: int = 0) -> Report:
+    """Everything that is enforced, and what is not and why; `viewer` is the user who asks."""
     policy = engine.policy
     if policy is None:
         raise ValueError("no policy was loaded")
@@ -63,12 +68,23 @@ def report(engine: Engine, counts: Counts, tally: Tally, now: float) -> Report:
             "uplinks": sorted(links.uplinks) if links else [],
             "unfollowed": sorted(links.unfollowed) if links else [],
         },
+        "explainer": {
+            "turning": str(facts.turning.turning) if facts.turning else "none",
+            "problem": facts.turning.problem if facts.turning else "not begun yet",
+            "turned": counts.named.get("turned", NOTHING).packets,
+            "unheard": sorted(counts.unheard),
+        },
+        "refusals": [
+            refusal_facts(record, now)
+            for record in list(engine.refusals.since(0, viewer))[-LATEST_REFUSALS:]
+        ],
         "revoked": _count(counts.named.get("revoked", NOTHING)),
         "catalog": in_force(policy.catalog),
         "policy_problems": list(health.policy_problems),
         "problems": [
             {"what": what, "follows": follows, "mend": mend}
-            for what, follows, mend in _problems(engine, policy)
+            for problems in (_problems(engine, policy), _unexplained(engine, policy, counts))
+            for what, follows, mend in problems
         ],
         "kernel": {
             "rejections": health.rejections,
@@ -244,6 +260,19 @@ def _catalog_problem(policy: Policy) -> Iterator[tuple[str, str, str]]:
             f"the organization's catalogue cannot be used: {policy.catalog.problem}",
             f"the one that ramfw ships is in force (edition {policy.catalog.edition})",
             "mend the file, then ramfw reload",
+        )
+
+
+def _unexplained(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tuple[str, str, str]]:
+    turning = engine.facts.turning
+    if turning and turning.problem and policy.mode is Mode.ENFORCE:
+        follows = "not all refused connections are told why"
+        yield turning.problem, follows, "a kernel that has it, or its module"
+    for interface in sorted(counts.unheard):
+        yield (
+            f"connections that are turned to the explainer do not arrive ({interface})",
+            "they are refused without a word of explanation",
+            f"let the host's own firewall take tcp port {EXPLAINER_PORT}",
         )
 
 

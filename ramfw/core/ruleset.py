@@ -24,8 +24,11 @@ class Field(StrEnum):
     CT_DIRECTION = "ct direction"
     CT_STATE = "ct state"
     CT_MARK = "ct mark"
+    CT_STATUS = "ct status"
     META_MARK = "meta mark"
     PRIORITY = "meta priority"
+    FIB_TYPE = "fib daddr type"
+    FIB_OIFNAME = "fib daddr oifname"
     IP_HDRLENGTH = "ip hdrlength"
     IP_LENGTH = "ip length"
     IP6_LENGTH = "ip6 length"
@@ -189,10 +192,26 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Copy the packet's first `length` bytes to NFLOG's group, at once."""
+    """Copy the packet's first `length` bytes to NFLOG's group, at once; `prefix` is one word."""
 
     group: int
     length: int
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Go on only so often."""
+
+    per_second: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Turn the connection to a port of this host (in a nat chain)."""
+
+    port: int
 
 
 Statement = (
@@ -208,6 +227,8 @@ Statement = (
     | Reject
     | Queue
     | Log
+    | Limit
+    | Redirect
     | InSet
     | Remember
 )
@@ -233,6 +254,8 @@ class Hook:
 
     hook: str
     priority: int
+    kind: str = "filter"
+    """Or `nat`, whose chains see only the first packet of a connection."""
 
 
 @dataclass(frozen=True, slots=True)

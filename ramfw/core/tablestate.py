@@ -38,7 +38,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """All counters of the table: by name, and what live flows carried, by mark value."""
+    """All counters of the table: by name, and what live flows carried, by mark value.
+
+    `unheard` are the interfaces on which connections that were turned did not arrive.
+    """
 
     named: Mapping[str, Count]
     live: Mapping[int, Count]
+    unheard: frozenset[str] = frozenset()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from ramfw.core.turn_rules import EXPLAINER_PORT
 from ramfw.errors import ControlError
 from ramfw.explainer.activation import passed_sockets
 from ramfw.explainer.server import Explainer
@@ -23,8 +24,6 @@ from ramfw.notify import notify
 
 log = logging.getLogger("ramfw")
 
-EXPLAINER_PORT = 307
-"""Below 1024, so that no user can wait there in the explainer's place."""
 UNPRIVILEGED = "nobody"
 BACKLOG = 1024
 MOST_FILES = 4096

@@ -20,19 +20,19 @@ from functools import cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from ramfw.core.events import HeldAnswer
+from ramfw.core.events import Address, HeldAnswer
 from ramfw.core.questions import Asked, Questions, Tally
 from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import ObserveError
-from ramfw.observe.listening import listen
+from ramfw.observe.given_names import GivenNames
+from ramfw.observe.listening import DATAGRAM, listen
 from ramfw.wire import dns_packet, nflog, nfqueue, packet
 from ramfw.wire.dns_message import Question, answers, question
 from ramfw.wire.dns_service import neutralize
 from ramfw.wire.dns_stream import Reassembler
 from ramfw.wire.packet import UDP
 
-_WHAT = "DNS answers"
-_DATAGRAM = 1 << 17
+_FAILURE = "DNS answers cannot be watched"
 _MOST_WAITING = 16_384
 _MOST_STREAMS = 1_024
 _A_SENDING = 1 << 16  # bytes of verdicts at once, unless one is longer: a send buffer has room
@@ -64,24 +64,26 @@ class DnsWatch:
     form: WatchForm
     permits: Callable[[str], bool]
     tally: Tally = field(default_factory=Tally)
+    given: GivenNames = field(default_factory=GivenNames)
+    """What was answered for names that open nothing, to tell refusals by."""
     _questions: Questions = field(default_factory=Questions)
     _streams: dict[tuple[bytes, int, bytes, int], Reassembler] = field(default_factory=dict)
     _replaced: dict[int, bytes] = field(default_factory=dict)
     _queue: nfqueue.Reader = field(default_factory=nfqueue.Reader)
     _copies: nflog.Reader = field(default_factory=nflog.Reader)
-    _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_DATAGRAM)))
+    _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(DATAGRAM)))
     _asking: socket.socket = field(init=False)
     _answering: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
         """Raises ObserveError where the kernel has no such queue, or another listener has it."""
-        self._asking = listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1), _WHAT)
+        self._asking = listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1), _FAILURE)
         if self.form is WatchForm.COPY:
             bind = nflog.bind(ANSWER_GROUP, copy_range=65535, sequence=1)
         else:
             bind = nfqueue.bind(QUEUE_NUMBER, copy_range=0, max_length=_MOST_WAITING, sequence=1)
         try:
-            self._answering = listen(bind, _WHAT)
+            self._answering = listen(bind, _FAILURE)
         except ObserveError:
             self._asking.close()
             raise
@@ -144,6 +146,11 @@ class DnsWatch:
         for some in _joined(verdicts):
             self._answering.send(some)
 
+    def names_given(self, address: Address, client: Address, now: float) -> tuple[str, ...]:
+        """The names, of those that open nothing, that a client lately got this address for."""
+        self.read_questions(now)
+        return self.given.of(address, client, now)
+
     # -- questions -----------------------------------------------------------------------------
 
     def read_questions(self, now: float, missing: set[Asked] | None = None) -> None:
@@ -155,6 +162,7 @@ class DnsWatch:
             try:
                 size = self._asking.recv_into(self._buffer)
             except BlockingIOError:
+                self.given.check(now)
                 return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -197,6 +205,7 @@ class DnsWatch:
         if key in missing:
             missing.discard(key)
         elif not self.permits(key.name):
+            self.given.note_question(key, now)
             return
         self._questions.note(key, now)
 
@@ -227,9 +236,9 @@ class DnsWatch:
         if usual is not None:
             self.tally.answers += 1
             server, _, client, port, payload, asked = usual
-            if asked.is_response and self.permits(asked.name):
+            if asked.is_response:
                 key = Asked(client, port, server, UDP, asked.id, asked.name, asked.type)
-                shown.append(_Shown(handle, datagram, 0, payload, asked, key))
+                self._keep(_Shown(handle, datagram, 0, payload, asked, key), shown)
             return
         segment = packet.parse(datagram)
         if segment is None:
@@ -239,11 +248,17 @@ class DnsWatch:
         for offset, payload in self._messages(datagram, segment):
             self.tally.answers += 1
             asked_ = question(payload)
-            if asked_ is not None and asked_.is_response and self.permits(asked_.name):
+            if asked_ is not None and asked_.is_response:
                 key = Asked(
                     client, port, server, segment.protocol, asked_.id, asked_.name, asked_.type
                 )
-                shown.append(_Shown(handle, datagram, offset, payload, asked_, key))
+                self._keep(_Shown(handle, datagram, offset, payload, asked_, key), shown)
+
+    def _keep(self, one: _Shown, shown: list[_Shown]) -> None:
+        if self.permits(one.asked.name):
+            shown.append(one)
+        else:
+            self.given.note_answer(one.key, one.asked, one.payload)
 
     def _answer(self, shown: _Shown, held: list[HeldAnswer]) -> None:
         """Add what an answer says."""

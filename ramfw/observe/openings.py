@@ -23,7 +23,7 @@ from ramfw.errors import ObserveError
 from ramfw.observe.listening import listen
 from ramfw.wire import nflog, nfqueue, packet, tcp
 
-_WHAT = "the first bytes of connections"
+_FAILURE = "names cannot be checked"
 _DATAGRAM = 1 << 17
 _MOST_WAITING = 16_384
 _A_SENDING = 1024  # verdicts
@@ -46,10 +46,12 @@ class OpeningsWatch:
 
     def __post_init__(self) -> None:
         """Raises ObserveError where the kernel has no queue, or another listener has it."""
-        self._copies = listen(nflog.bind(SERVER_GROUP, copy_range=LONGEST_COPY, sequence=1), _WHAT)
+        self._copies = listen(
+            nflog.bind(SERVER_GROUP, copy_range=LONGEST_COPY, sequence=1), _FAILURE
+        )
         bind = nfqueue.bind(FIRST_BYTES_QUEUE, copy_range=0, max_length=_MOST_WAITING, sequence=1)
         try:
-            self._queue = listen(bind, _WHAT)
+            self._queue = listen(bind, _FAILURE)
         except ObserveError:
             self._copies.close()
             raise

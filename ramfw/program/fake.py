@@ -50,6 +50,7 @@ from ramfw.core.transaction import (
     Operation,
     Transaction,
 )
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 
@@ -100,6 +101,10 @@ class FakeKernel:
     def watch_form(self) -> tuple[WatchForm, str]:
         """See `Kernel.watch_form`: this one shows nothing."""
         return WatchForm.NONE, "a kernel for tests shows no answers"
+
+    def turning(self) -> tuple[Turning, str]:
+        """See `Kernel.turning`: this one turns all."""
+        return Turning.ALL, ""
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ramfw.core.tablestate import Counts, TableState
 from ramfw.core.transaction import Transaction
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 
 
@@ -20,6 +21,9 @@ class Kernel(Protocol):
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """How DNS answers can be shown, and what hinders a better way. Changes nothing."""
+
+    def turning(self) -> tuple[Turning, str]:
+        """Which refused connections can be turned, and what hinders more. Changes nothing."""
 
     def counts(self) -> Counts:
         """All counters, zero where the table is missing. Raises KernelError."""

@@ -15,6 +15,7 @@ from typing import Any
 from ramfw.core.ruleset import TABLE, Ruleset
 from ramfw.core.tablestate import FOREIGN, Count, Counts, HeldGrant, TableState
 from ramfw.core.transaction import AddRule, GrantKey, Transaction
+from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
 from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
@@ -80,6 +81,17 @@ class Nft:
         if self._can(f"{PROBE}add rule inet {PROBE_TABLE} probe log group {ANSWER_GROUP}\n"):
             return WatchForm.COPY, "the kernel has no NFQUEUE (CONFIG_NFT_QUEUE)"
         return WatchForm.NONE, "the kernel has neither NFQUEUE nor NFLOG"
+
+    def turning(self) -> tuple[Turning, str]:
+        """Which refused connections can be turned, and what hinders more. Changes nothing."""
+        rule = f"add rule inet {PROBE_TABLE} probe"
+        turn = f"{PROBE}{rule} ct status dnat meta l4proto tcp redirect to :{EXPLAINER_PORT}\n"
+        hook = f"type nat hook output priority {TURN_PRIORITY};"
+        if not self._can(f"{turn}add chain inet {PROBE_TABLE} turn {{ {hook} }}\n"):
+            return Turning.NONE, "the kernel cannot redirect (CONFIG_NFT_NAT, CONFIG_NFT_REDIR)"
+        if not self._can(f"{PROBE}{rule} fib daddr type local fib daddr oifname lo accept\n"):
+            return Turning.SOCKETS, "the kernel has no fib expression (CONFIG_NFT_FIB_INET)"
+        return Turning.ALL, ""
 
     def _can(self, text: str) -> bool:
         self._text.set_dry_run(True)
@@ -151,7 +163,17 @@ class Nft:
                 return Counts({}, {})
             raise
         named = {body["name"]: _count(body) for body in _bodies(counters, "counter")}
-        return Counts(named, dict(_live_counts(live)))
+        return Counts(named, dict(_live_counts(live)), self._unheard())
+
+    def _unheard(self) -> frozenset[str]:
+        try:
+            listed = self._list_json(f"list set {OWN} unheard")
+        except KernelError as error:
+            if ABSENT in error.detail:
+                return frozenset()
+            raise
+        elements = (e for body in _bodies(listed, "set") for e in body.get("elem", ()))
+        return frozenset(str(e["elem"]["val"] if isinstance(e, dict) else e) for e in elements)
 
     def _list_json(self, command: str) -> list[Mapping[str, Any]]:
         output = self._command(self._json, command, f"nft {command}")

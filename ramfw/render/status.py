@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from ramfw.render.refusals import refusal
 from ramfw.render.text import Page, clean, listed, number, size, span
 
 Fields = dict[str, Any]
@@ -32,6 +34,7 @@ def status(facts: Fields, page: Page) -> list[str]:
         "",
         *_entries(facts, page),
         *_refusals_elsewhere(facts, page),
+        *_latest(facts["refusals"], page),
         *_policy_problems(facts["policy_problems"], page),
         *_problems(facts["problems"], page),
     ]
@@ -92,6 +95,17 @@ def _not_in_force(facts: Fields) -> str:
     if rejection:
         return f"the rules are not in force: the kernel refused them: {clean(rejection)}"
     return "the rules are not in force yet"
+
+
+def _latest(refusals: list[Fields], page: Page) -> Iterator[str]:
+    if not refusals:
+        return
+    yield ""
+    yield page.paint("REFUSED LAST", "bold")
+    inner = replace(page, width=page.width - 2)
+    for facts in reversed(refusals):
+        when = f"{span(facts['last_ago'])} ago"
+        yield from (f"  {line}" for line in refusal(facts, inner, when))
 
 
 # -- scopes ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ramfw.wire.netlink import (
 _PACKET = 4 << 8
 _CONFIG = 4 << 8 | 1
 
-_PACKET_HDR, _MARK, _INDEV, _OUTDEV, _PAYLOAD, _PREFIX = 1, 2, 4, 5, 9, 10
+_PACKET_HDR, _MARK, _INDEV, _OUTDEV, _PAYLOAD, _PREFIX, _UID = 1, 2, 4, 5, 9, 10, 11
 
 _CFG_CMD, _CFG_MODE, _CFG_TIMEOUT, _CFG_THRESHOLD = 1, 2, 4, 5
 _BIND, _UNBIND = 1, 2
@@ -38,7 +38,8 @@ _MODE = struct.Struct("!IBx")
 class Logged(NamedTuple):
     """A copy of a packet, from its IP header on, cut where the group's range ends.
 
-    `prefix` is what the rule wrote. `indev` and `outdev` are interface indexes, 0 for none.
+    `prefix` is what the rule wrote. `indev` and `outdev` are interface indexes, 0 for none. `uid`
+    is whose socket sent it, -1 where the kernel knows none.
     """
 
     hook: int
@@ -47,6 +48,7 @@ class Logged(NamedTuple):
     outdev: int
     prefix: bytes
     payload: bytes
+    uid: int = -1
 
 
 def bind(group: int, *, copy_range: int, sequence: int) -> bytes:
@@ -110,7 +112,7 @@ def _config(group: int, sequence: int, *attributes: bytes) -> bytes:
 
 
 def _packet(buffer: bytes, position: int, end: int) -> Logged:
-    numbers = {_PACKET_HDR: 0, _MARK: 0, _INDEV: 0, _OUTDEV: 0}
+    numbers = {_PACKET_HDR: 0, _MARK: 0, _INDEV: 0, _OUTDEV: 0, _UID: -1}
     prefix = payload = b""
     header, number = ATTRIBUTE.unpack_from, U32.unpack_from
     while end - position >= 4:  # noqa: PLR2004 - an attribute's header
@@ -127,5 +129,5 @@ def _packet(buffer: bytes, position: int, end: int) -> Logged:
         elif kind == _PREFIX:
             prefix = bytes(buffer[position + 4 : position + size]).rstrip(b"\0")
         position += (size + 3) & ~3
-    packet, mark, indev, outdev = numbers.values()
-    return Logged(packet >> 8 & 0xFF, mark, indev, outdev, prefix, payload)
+    packet, mark, indev, outdev, uid = numbers.values()
+    return Logged(packet >> 8 & 0xFF, mark, indev, outdev, prefix, payload, uid)

@@ -31,11 +31,13 @@ from ramfw.core.ruleset import (
     Hook,
     InSet,
     Jump,
+    Limit,
     Log,
     Masked,
     Match,
     NamedSet,
     Queue,
+    Redirect,
     Reject,
     Remember,
     Rule,
@@ -54,6 +56,7 @@ TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
 NUMBERS = frozenset(name for name in Field if name.value.endswith(("port", "length", "doff")))
 MARKS = frozenset({Field.CT_MARK, Field.META_MARK})
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
+BASE = r"type (filter|nat) hook (\w+) priority (-?\d+); policy (\w+);"
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
     r"type (?P<key>\w+(?: \. \w+)*)(?: : (?P<data>classid|verdict))?(?: size (?P<size>\d+))?"
@@ -222,8 +225,8 @@ def _chain(block: _Block) -> Chain:
     comment, policy = "", "accept"
     rules: list[Rule] = []
     for line in block.lines:
-        if base := re.fullmatch(r"type filter hook (\w+) priority (-?\d+); policy (\w+);", line):
-            hook, policy = Hook(base[1], int(base[2])), base[3]
+        if base := re.fullmatch(BASE, line):
+            hook, policy = Hook(base[2], int(base[3]), base[1]), base[4]
         elif not rules and (quoted := re.fullmatch(r'comment "([^"]*)"', line)):
             comment = quoted[1]
         else:
@@ -278,6 +281,10 @@ def _statement(  # noqa: C901, PLR0911, PLR0912 - a case each
             return _set_mark(int(kept, 0), int(value, 0)), rest
         case ["tcp", "flags", *rest]:
             return _flags(rest)
+        case ["limit", "rate", rate, "burst", burst, "packets", *rest]:
+            return _limit(rate, burst), rest
+        case ["redirect", "to", port, *rest] if port.startswith(":"):
+            return Redirect(int(port[1:])), rest
         case ["meta", "priority", "set", *rest]:
             return _priority(rest)
         case ["meta", "mark", "set", *rest]:
@@ -291,6 +298,11 @@ def _shown(tokens: list[str]) -> tuple[Statement, list[str]]:
     match tokens:
         case ["log", "group", group, "snaplen", length, "queue-threshold", "1", *rest]:
             return Log(int(group), int(length)), rest
+        case ["log", "prefix", prefix, *rest]:
+            plain, rest = _shown(["log", *rest])
+            if not isinstance(plain, Log) or plain.prefix:
+                raise _NotOursError
+            return replace(plain, prefix=prefix.strip('"')), rest
         case ["queue", "flags", "bypass", "to", number, *rest]:
             return Queue(int(number), is_native=True), rest
         case ["queue", "to", number, *rest]:
@@ -324,6 +336,13 @@ def _packet_mark(tokens: list[str]) -> tuple[Statement, list[str]]:
         case ["meta", "mark", "&", kept, *rest]:
             return SetPacketMark(int(kept, 0), 0), rest
     raise _NotOursError
+
+
+def _limit(rate: str, burst: str) -> Limit:
+    per_second, _, unit = rate.partition("/")
+    if unit != "second":
+        raise _NotOursError
+    return Limit(int(per_second), int(burst))
 
 
 def _set_mark(kept: int, value: int) -> SetMark:

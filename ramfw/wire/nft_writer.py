@@ -20,11 +20,13 @@ from ramfw.core.ruleset import (
     FlagsMatch,
     InSet,
     Jump,
+    Limit,
     Log,
     Masked,
     Match,
     NamedSet,
     Queue,
+    Redirect,
     Reject,
     Remember,
     Rule,
@@ -111,7 +113,8 @@ def _chain_body(chain: Chain) -> str:
     parts = []
     if chain.hook:
         hook, priority = chain.hook.hook, chain.hook.priority
-        parts.append(f"type filter hook {hook} priority {priority}; policy {chain.policy};")
+        base = f"type {chain.hook.kind} hook {hook} priority {priority}"
+        parts.append(f"{base}; policy {chain.policy};")
     if chain.comment:
         parts.append(f"comment {_quoted(chain.comment)};")
     return f" {{ {' '.join(parts)} }}" if parts else ""
@@ -191,8 +194,13 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
             return f"{kind} {chain}" if chain else kind
         case Reject(reason):
             return f"reject with {reason}"
-        case Log(group, length):
-            return f"log group {group} snaplen {length} queue-threshold 1"
+        case Log(group, length, prefix):
+            words = f"prefix {_quoted(prefix)} " if prefix else ""
+            return f"log {words}group {group} snaplen {length} queue-threshold 1"
+        case Limit(per_second, burst):
+            return f"limit rate {per_second}/second burst {burst} packets"
+        case Redirect(port):
+            return f"redirect to :{port}"
         case InSet(key, name, negated):
             return f"{' . '.join(key)} {'!= ' if negated else ''}@{name}"
         case Remember(key, name):

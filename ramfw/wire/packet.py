@@ -59,6 +59,17 @@ class Segment(NamedTuple):
     flags: int
 
 
+class Headers(NamedTuple):
+    """Who sends to whom; ports and flags are 0 where the protocol has none that is read here."""
+
+    protocol: int
+    source: bytes
+    destination: bytes
+    sport: int
+    dport: int
+    flags: int
+
+
 class _Network(NamedTuple):
     """What the IP header says: what is inside, from where to where in the packet."""
 
@@ -94,6 +105,33 @@ def parse(packet: bytes) -> Segment | None:
                 TCP, source, destination, sport, dport, transport, start, end, number, flags
             )
     return None
+
+
+def headers(packet: bytes) -> Headers | None:
+    """The headers of a packet that may be cut short behind them. Never raises.
+
+    None where there is no whole IP header; what is missing behind it is taken for zeros.
+    """
+    whole = packet + bytes(max(0, _length(packet) - len(packet)))
+    network = _network(whole)
+    if network is None:
+        return None
+    found = parse(whole)
+    if found is None or len(packet) < found.transport + 4:
+        return Headers(network.protocol, network.source, network.destination, 0, 0, 0)
+    return Headers(
+        found.protocol, found.source, found.destination, found.sport, found.dport, found.flags
+    )
+
+
+def _length(packet: bytes) -> int:
+    """The packet's whole length, as its IP header says."""
+    version = packet[0] >> 4 if packet else 0
+    if version == 4 and len(packet) >= _IPV4_HEADER:  # noqa: PLR2004 - the version of the protocol
+        return int(_IPV4.unpack_from(packet)[1])
+    if version == 6 and len(packet) >= _IPV6_HEADER:  # noqa: PLR2004 - the same
+        return _IPV6_HEADER + int(_IPV6.unpack_from(packet)[1])
+    return 0
 
 
 def replace(packet: bytes, segment: Segment, offset: int, new: bytes) -> bytes:

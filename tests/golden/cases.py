@@ -18,6 +18,7 @@ from ramfw.core.policy_parser import parse
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import CgroupElement, Ruleset
 from ramfw.core.transaction import Transaction
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 from ramfw.wire.nft_writer import write
 
@@ -27,6 +28,7 @@ MACHINE = Machine(
     uplinks=frozenset({"br-lan"}),
     servers=frozenset({ip_address("192.0.2.53"), ip_address("2001:db8::53")}),
     watch=WatchForm.COPY,
+    turning=Turning.ALL,
 )
 
 

@@ -27,6 +27,8 @@ from tests.lab.space import Namespace, Outcome, Process
 ENGINE = "system.slice/docker.service"
 ENGINE_IN_SLICE = "engines.slice/docker.service"
 RAMFW = "system.slice/ramfw.service"
+EXPLAINER = "system.slice/ramfw-explainer.service"
+SIGNER = "system.slice/ramfw-signer.service"
 TOOLS = "tools:1"
 
 
@@ -46,6 +48,8 @@ class Host:
         self.control = namespace.root / "run" / "ramfw" / "control.sock"
         self.daemon: Process | None = None
         self.engine: Process | None = None
+        self.explainer: Process | None = None
+        self.signer: Process | None = None
 
     def connect(self) -> None:
         """Give the host its addresses, its resolver, and trust in the lab's authority."""
@@ -241,15 +245,37 @@ class Host:
     def start_ramfw(self, policy: str) -> Process:
         """Write a policy, start the daemon, and wait until its rules are in and names resolved."""
         self.write_policy(policy)
+        self.daemon = self._start_service(RAMFW, "run")
+        request(self.control, "wait", {"seconds": 10})
+        return self.daemon
+
+    def start_explainer(self, *, with_signer: bool = False) -> Process:
+        """Start the explainer as its service would, and the signer before it."""
+        socket_of_signer = ("--signer", str(self.directory / "signer.sock"))
+        if with_signer:
+            # As its socket unit would: asked by the explainer's user alone.
+            self.signer = self._start_service(SIGNER, "signer", *socket_of_signer)
+            self.namespace.sh(f"chown nobody {self.directory}/signer.sock")
+        self.explainer = self._start_service(EXPLAINER, "explainer", *socket_of_signer)
+        return self.explainer
+
+    def stop_explainer(self) -> None:
+        """End the explainer, and the signer, if they run."""
+        for process in (self.explainer, self.signer):
+            if process is not None:
+                process.stop(signal.SIGKILL)
+        self.explainer = self.signer = None
+
+    def _start_service(self, cgroup: str, *argv: str) -> Process:
+        """Start a command of ramfw, and wait until it says that it is ready."""
         path = self.directory / "notify.sock"
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(path))
+            path.chmod(0o666)
             deadline = time.monotonic() + 20
-            self.daemon = self.namespace.start(
-                *(*_ramfw(), "run"),
-                cgroup=RAMFW,
-                env={"NOTIFY_SOCKET": str(path)},
+            process = self.namespace.start(
+                *(*_ramfw(), *argv), cgroup=cgroup, env={"NOTIFY_SOCKET": str(path)}
             )
             try:
                 said = b""
@@ -257,9 +283,8 @@ class Host:
                     notify.settimeout(max(deadline - time.monotonic(), 0.001))
                     said = notify.recv(4096)
             except TimeoutError:
-                raise AssertionError(f"ramfw is not ready:\n{self.daemon.output}") from None
-        request(self.control, "wait", {"seconds": 10})
-        return self.daemon
+                raise AssertionError(f"{argv[0]} is not ready:\n{process.output}") from None
+        return process
 
     def kill_ramfw(self) -> None:
         """End the daemon as the OOM killer would."""
@@ -268,18 +293,34 @@ class Host:
 
     def forget_ramfw(self) -> None:
         """End the daemon, if one runs, and remove its table: the host is as it was."""
+        self.stop_explainer()
         self.kill_ramfw()
         self.daemon = None
         self.run("nft", "delete", "table", "inet", "ramfw")
 
-    def ramfw(self, *argv: str, on_terminal: bool = False, as_nobody: bool = False) -> Outcome:
+    @property
+    def docker_url(self) -> str:
+        """Where the engine answers."""
+        return self._docker_url
+
+    def start_command(self, *argv: str) -> Process:
+        """Start a ramfw command that does not end by itself."""
+        return self.namespace.start(*_ramfw(), *argv)
+
+    def ramfw(
+        self,
+        *argv: str,
+        on_terminal: bool = False,
+        as_nobody: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
         """Run a ramfw command; on a terminal it may use colour."""
         nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
         command = [*(nobody if as_nobody else ()), *_ramfw(), *argv]
         if on_terminal:
             line = f"stty columns 80; {shlex.join(command)}"
             command = ["script", "--quiet", "--return", "--command", line, "/dev/null"]
-        return self.namespace.run(*command, timeout=20, env={"TERM": "xterm"})
+        return self.namespace.run(*command, timeout=20, env={"TERM": "xterm", **(env or {})})
 
     def status(self) -> Any:  # noqa: ANN401
         """What `ramfw status --json` says."""

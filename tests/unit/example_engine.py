@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -18,6 +19,9 @@ from ramfw.core.events import (
     HeldAnswer,
     LinksChanged,
     PolicyLoaded,
+    Reason,
+    Refusal,
+    RefusalsSeen,
     Resolved,
     ServerReply,
     ServersChanged,
@@ -121,6 +125,20 @@ def example() -> Running:
 def example_status() -> dict[str, Any]:
     """What the daemon answers to `status` then, a second after its rules were read back."""
     running = example()
+    seen = Refusal(
+        scope=ScopeName.CONTAINERS,
+        reason=Reason.NOT_PERMITTED,
+        audited=False,
+        source=ip_address("172.17.0.2"),
+        source_port=40_412,
+        destination=ip_address("203.0.113.77"),
+        port=443,
+        protocol="tcp",
+        names=("quay.io",),
+    )
+    running.tell(RefusalsSeen((seen,)), NOW - 65)
+    running.tell(RefusalsSeen((seen,)), NOW - 4)
+    running.tell(RefusalsSeen((replace(seen, scope=ScopeName.HOST, uid=1000),)), NOW - 2)
     first, *_ = running.engine.numbering.entries
     counts = Counts(
         {
@@ -129,6 +147,7 @@ def example_status() -> dict[str, Any]:
             "revoked": Count(3, 180),
         },
         {first: Count(2_000_000, 3_210_000_000)},
+        frozenset({"docker0"}),
     )
     return {
         "version": "0.1.0",

@@ -35,6 +35,7 @@ COMMANDS = (
     "discover",
     "reload",
     "unload",
+    "log",
     "doctor",
 )
 

@@ -15,19 +15,23 @@ import pytest
 
 from ramfw import control_server
 from ramfw.control import NotRunningError, RefusedError, request
-from ramfw.control_server import Arguments, ControlServer
+from ramfw.control_server import CALLER, Arguments, ControlServer
 from ramfw.errors import ControlError, PolicyError, Problem
 
 
 async def echo(arguments: Arguments) -> dict[str, Any]:
-    return {"heard": dict(arguments)}
+    return {"heard": {key: arguments[key] for key in arguments if key != CALLER}}
+
+
+async def who(arguments: Arguments) -> dict[str, Any]:
+    return {"caller": arguments[CALLER]}
 
 
 async def bad_policy(_: Arguments) -> dict[str, Any]:
     raise PolicyError((Problem("policy.toml", 3, "allow[0].hots", "unknown key", "host"),))
 
 
-HANDLERS = {"status": echo, "reload": echo, "explain": bad_policy}
+HANDLERS = {"status": echo, "reload": echo, "log": who, "explain": bad_policy}
 
 
 @asynccontextmanager
@@ -53,6 +57,11 @@ async def raw(path: Path, question: bytes) -> bytes:
 async def test_a_question_is_answered(tmp_path: Path) -> None:
     async with serving(tmp_path) as path:
         assert await ask(path, "status", {"a": 1}) == {"heard": {"a": 1}}
+
+
+async def test_a_handler_knows_who_asks_whatever_is_claimed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as path:
+        assert await ask(path, "log", {CALLER: 1 << 31}) == {"caller": os.getuid()}
 
 
 async def test_an_unknown_command_is_refused_in_words(tmp_path: Path) -> None:

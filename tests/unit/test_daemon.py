@@ -7,6 +7,7 @@ but what goes over the control socket.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -32,10 +33,13 @@ from ramfw.core.events import (
     Event,
     HeldAnswer,
     LinksChanged,
+    Reason,
+    Refusal,
     Resolved,
     ServerReply,
     TableRead,
 )
+from ramfw.core.policy import ScopeName
 from ramfw.core.questions import Tally
 from ramfw.core.ruleset import ACCEPT, Chain
 from ramfw.core.tablestate import TableState
@@ -44,6 +48,7 @@ from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError
 from ramfw.observe import following
 from ramfw.observe.cgroups import CgroupRoot
+from ramfw.observe.refusals import Names
 from ramfw.program.fake import FakeKernel
 
 HUB, GHCR = "hub.example", "ghcr.example"
@@ -161,6 +166,29 @@ class DnsWatch:
         self._button.close()
 
 
+class RefusalLog:
+    """Shows the refusals that a test puts there."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.seen: list[Refusal] = []
+        self.lost = 0
+        self.socket, self._button = socket.socketpair()
+
+    def show(self, *refusals: Refusal) -> None:
+        self.seen += refusals
+        self._button.send(b".")
+
+    def read(self) -> tuple[Refusal, ...]:
+        self.socket.recv(1)
+        seen, self.seen = tuple(self.seen), []
+        return seen
+
+    def close(self) -> None:
+        self.socket.close()
+        self._button.close()
+
+
 @dataclass
 class Machine:
     """What the daemon runs on."""
@@ -169,6 +197,8 @@ class Machine:
     kernel: Kernel = field(default_factory=Kernel)
     watches: list[DnsWatch] = field(default_factory=list)
     watch_refusal: ObserveError | None = None
+    refusal_logs: list[RefusalLog] = field(default_factory=list)
+    log_refusal: ObserveError | None = None
     signs_of_life: asyncio.Queue[float] = field(default_factory=asyncio.Queue)
     links: asyncio.Queue[Event | Exception] = field(default_factory=asyncio.Queue)
     resolver_failures: dict[str, int] = field(default_factory=dict)
@@ -186,6 +216,12 @@ class Machine:
             raise self.watch_refusal
         self.watches.append(DnsWatch(permits))
         return self.watches[-1]
+
+    def open_refusal_log(self, names: Names) -> RefusalLog:
+        if self.log_refusal:
+            raise self.log_refusal
+        self.refusal_logs.append(RefusalLog(names))
+        return self.refusal_logs[-1]
 
     @property
     def policy(self) -> Path:
@@ -253,6 +289,7 @@ def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     monkeypatch.setattr(daemon, "Nft", lambda: machine.kernel)
     monkeypatch.setattr(daemon, "Batches", lambda: machine.batches)
     monkeypatch.setattr(daemon, "DnsWatch", machine.open_dns_watch)
+    monkeypatch.setattr(daemon, "RefusalLog", machine.open_refusal_log)
     monkeypatch.setattr(daemon, "Resolver", lambda: FakeResolver(machine.resolver_failures))
     monkeypatch.setattr(following, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
     monkeypatch.setattr(following, "CgroupWatch", lambda *_: Watching(cgroups))
@@ -662,3 +699,55 @@ async def test_it_shows_life_while_its_loop_goes_round(
     async with running(machine), asyncio.timeout(PATIENCE):
         for _ in range(3):
             await machine.signs_of_life.get()
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+def refusal(uid: int | None, address: str = "203.0.113.20") -> Refusal:
+    return Refusal(
+        scope=ScopeName.HOST,
+        reason=Reason.NOT_PERMITTED,
+        audited=False,
+        source=ip_address("192.0.2.2"),
+        source_port=40_000,
+        destination=ip_address(address),
+        port=443,
+        protocol="tcp",
+        uid=uid,
+        names=("ghcr.io",),
+    )
+
+
+async def test_refusals_are_logged_and_told_to_those_who_may_know(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(machine):
+        logging.getLogger("ramfw").propagate = True
+        (shown,) = machine.refusal_logs
+        shown.show(refusal(os.getuid()), refusal(os.getuid()), refusal(4711, "203.0.113.21"))
+        told = await machine.ask("log")
+        status = await machine.ask("status")
+        newer = await machine.ask("log", after=2)
+    mine = [r for r in told["refusals"] if r["uid"] == os.getuid()]
+    assert [(r["address"], r["count"], r["names"]) for r in mine] == [
+        ("203.0.113.20", 2, ["ghcr.io"])
+    ]
+    is_root = os.getuid() == 0
+    assert len(told["refusals"]) == len(status["refusals"]) == (2 if is_root else 1)
+    assert len(newer["refusals"]) == (1 if is_root else 0)
+    lines = [r for r in caplog.records if r.message.startswith("refused: host")]
+    assert [dict(r.__dict__["fields"])["RAMFW_ADDRESS"] for r in lines] == [
+        "203.0.113.20",
+        "203.0.113.21",
+    ]
+
+
+async def test_without_a_log_of_refusals_it_runs_all_the_same_and_says_so(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.log_refusal = ObserveError("refusals cannot be logged: another program listens")
+    logging.getLogger("ramfw").propagate = True
+    async with running(machine):
+        assert (await machine.ask("log"))["refusals"] == []
+    assert "another program listens" in caplog.text

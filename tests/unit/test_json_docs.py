@@ -15,9 +15,8 @@ from click.testing import CliRunner
 
 from ramfw import doctor
 from ramfw.cli import main
-from ramfw.core.events import Attempt
 from ramfw.core.explain import explain, explain_policy
-from ramfw.core.learning import Learning, suggestion
+from ramfw.core.learning import Attempt, Learning, suggestion
 from ramfw.core.policy import ScopeName
 from tests.unit.example_engine import DNS, NOW, POLICY, example, example_status
 from tests.unit.fake_checker import Willing
@@ -104,6 +103,17 @@ def test_explain(query: str) -> None:
     for real in (explain(running.engine, query, NOW), explain_policy(running.policy, query)):
         assert real["hosts"]
         assert differences(real, EXAMPLES["explain"]) == []
+
+
+def test_log_and_a_line_of_it_that_is_followed(tmp_path: Path) -> None:
+    facts = dict(EXAMPLES["log"])
+    seen = {k: v for k, v in facts["refusals"][0].items() if k != "container"}
+    answer = {"result": {**facts, "refusals": [seen, {**seen, "uid": None}]}}
+    with fake_daemon(tmp_path / "s", log=answer):
+        real = run("--control", str(tmp_path / "s"), "log", "--json")
+    assert len(real["refusals"]) == 2
+    assert differences(real, EXAMPLES["log"]) == []
+    assert set(EXAMPLES["status"]["refusals"][0]) == set(seen)
 
 
 def test_check_of_a_good_policy_and_of_a_bad_one(policy: str, tmp_path: Path) -> None:

@@ -134,7 +134,13 @@ PERMITTED
       and 2 more names
   198.51.100.0/24:514/udp  no connections; for engines only
 
-Cut off after a registry was taken out: 3 packets."""
+Cut off after a registry was taken out: 3 packets.
+
+REFUSED LAST
+  3 s ago  refused host (uid 1000) to quay.io at 203.0.113.77 port 443/tcp: not
+           permitted
+  5 s ago  refused containers (172.17.0.2) to quay.io at 203.0.113.77 port
+           443/tcp: not permitted, 2 times in 1 min 1 s"""
 
 
 def test_the_status_of_a_running_engine_at_80_columns() -> None:

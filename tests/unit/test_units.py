@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ramfw.core.turn_rules import EXPLAINER_PORT
 from ramfw.explainer import SIGNER_SOCKET
-from ramfw.explainer.service import EXPLAINER_PORT
 
 UNITS = Path(__file__).parents[2] / "systemd/system"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.core.catalog import shipped
-from ramfw.core.events import Attempt, Attempted
-from ramfw.core.learning import MOST_GATHERED, MOST_WHO, Learning, suggestion
+from ramfw.core.events import Reason, Refusal, RefusalsSeen
+from ramfw.core.learning import MOST_GATHERED, MOST_WHO, Attempt, Learning, suggestion
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.policy_parser import parse
 from ramfw.render.suggestion import suggestion as rendered
@@ -202,9 +203,22 @@ def test_every_suggestion_is_toml_without_a_wildcard_and_counts_each_attempt_onc
     parse(text, "", shipped())
 
 
-def test_the_engine_gathers_what_it_is_told() -> None:
+def test_the_engine_gathers_what_audit_mode_lets_pass_and_nothing_that_was_refused() -> None:
     driver = Driver()
     driver.start(policy())
-    driver.tell(Attempted((attempt("ghcr.io"), attempt("ghcr.io"))))
+    let_pass = Refusal(
+        ScopeName.ENGINES,
+        Reason.NOT_PERMITTED,
+        audited=True,
+        source=ip_address("192.0.2.2"),
+        source_port=40000,
+        destination=ip_address("203.0.113.20"),
+        port=443,
+        protocol="tcp",
+        uid=0,
+        names=("ghcr.io",),
+    )
+    driver.tell(RefusalsSeen((let_pass, let_pass, replace(let_pass, audited=False))))
     (gathered,) = driver.engine.learning
     assert (gathered.where, gathered.count, gathered.last) == ("ghcr.io", 2, driver.now)
+    assert list(gathered.who) == ["uid 0"]

@@ -15,6 +15,7 @@ import pytest
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.numbering import Numbering
 from ramfw.core.policy import ScopeName
+from ramfw.core.refusals import REFUSAL_GROUP
 from ramfw.core.ruleset import (
     CgroupElement,
     Chain,
@@ -344,7 +345,9 @@ def test_forms_differ_in_how_an_answer_is_shown_and_nothing_else() -> None:
 def test_where_nothing_can_be_shown_there_is_no_rule_of_the_watch() -> None:
     none = ruleset(WatchForm.NONE)
     statements = [s for chain in none.chains for rule in chain.rules for s in rule]
-    assert not [s for s in statements if isinstance(s, Queue | Log | InSet | Remember)]
+    shown = [s for s in statements if isinstance(s, Queue | Log | InSet | Remember)]
+    # Refusals are: those are no answers.
+    assert [s for s in shown if not (isinstance(s, Log) and s.group == REFUSAL_GROUP)] == []
     assert not [c for c in none.chains if c.hook and c.hook.priority == WATCH_PRIORITY]
 
 

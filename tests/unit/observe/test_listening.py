@@ -53,5 +53,7 @@ def test_a_group_that_cannot_be_had_is_told_and_its_socket_closed(
     fake = Refusing(number)
     monkeypatch.setattr("ramfw.observe.listening.socket.socket", lambda *_: fake)
     with pytest.raises(ObserveError, match=f"^questions cannot be watched: .*{words}"):
-        listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1), "questions")
+        listen(
+            nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1), "questions cannot be watched"
+        )
     assert not fake.is_open

@@ -106,13 +106,15 @@ def test_a_foreign_rule_keeps_its_words_and_harms_no_other() -> None:
 
 
 def test_a_base_chain_of_another_type_is_not_taken_for_a_filter() -> None:
-    frame = "type nat hook output priority 0; policy accept;"
+    frame = "type route hook output priority 0; policy accept;"
     text = f"table inet ramfw {{\n\tchain n {{\n\t\t{frame}\n\t}}\n}}"
     (found,) = read(text).chains
     assert found.hook is None
     assert type(found.rules[0][0]).__name__ == "Foreign"
-    (filter_chain,) = read(text.replace("type nat", "type filter")).chains
+    (filter_chain,) = read(text.replace("type route", "type filter")).chains
     assert filter_chain == Chain("n", (), Hook("output", 0))
+    (nat_chain,) = read(text.replace("type route", "type nat")).chains
+    assert nat_chain == Chain("n", (), Hook("output", 0, "nat"))
 
 
 @pytest.mark.parametrize(

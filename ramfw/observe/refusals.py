@@ -1,0 +1,93 @@
+"""Reads the copies of refused connections' first packets that the kernel sends (NFLOG)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+
+from ramfw.core.events import Address, Reason, Refusal
+from ramfw.core.policy import ScopeName
+from ramfw.core.refusals import LONGEST_COPY, REFUSAL_GROUP, REVOKED, Word
+from ramfw.observe.listening import DATAGRAM, listen
+from ramfw.wire import nflog, packet
+
+_A_READING = 64
+"""Datagrams; then the loop sees to other things."""
+_QUIC_PORT = 443
+_BEGINNING = packet.FIN | packet.SYN | packet.RST | packet.ACK
+_PROTOCOLS = {packet.TCP: "tcp", packet.UDP: "udp"}
+
+Names = Callable[[Address, Address], tuple[str, ...]]
+"""The names under which an address was given, to a client."""
+
+
+class RefusalLog:
+    """The group's listener. Readable when `read` has something to do."""
+
+    def __init__(self, names: Names) -> None:
+        """Raises ObserveError where the kernel has no NFLOG, or another listener has the group."""
+        bind = nflog.bind(REFUSAL_GROUP, copy_range=LONGEST_COPY, sequence=1)
+        self.socket = listen(bind, "refusals cannot be logged")
+        self.lost = 0
+        """Times that refusals came faster than they were read."""
+        self._names = names
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def read(self) -> tuple[Refusal, ...]:
+        """What waits now."""
+        return tuple(
+            refusal
+            for datagram in self._datagrams()
+            for logged in _packets(datagram)
+            if (refusal := self._refusal(logged)) is not None
+        )
+
+    def _datagrams(self) -> Iterator[bytes]:
+        for _ in range(_A_READING):
+            try:
+                yield self.socket.recv(DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.lost += 1
+
+    def _refusal(self, logged: nflog.Logged) -> Refusal | None:
+        found = packet.headers(logged.payload)
+        who, _, word = logged.prefix.decode("ascii", "replace").partition(" ")
+        if found is None or word not in set(Word):
+            return None
+        if who != REVOKED and who not in set(ScopeName):
+            return None
+        source, destination = ip_address(found.source), ip_address(found.destination)
+        return Refusal(
+            scope=None if who == REVOKED else ScopeName(who),
+            reason=Reason.REVOKED if who == REVOKED else _reason(found),
+            audited=word == Word.AUDITED,
+            source=source,
+            source_port=found.sport,
+            destination=destination,
+            port=found.dport,
+            protocol=_PROTOCOLS.get(found.protocol, str(found.protocol)),
+            uid=None if logged.uid < 0 else logged.uid,
+            names=self._names(destination, source),
+        )
+
+
+def _packets(datagram: bytes) -> list[nflog.Logged]:
+    try:
+        return nflog.packets(datagram)
+    except ValueError:
+        return []
+
+
+def _reason(found: packet.Headers) -> Reason:
+    if found.protocol == packet.UDP and found.dport == _QUIC_PORT:
+        return Reason.QUIC
+    if found.protocol == packet.TCP and found.flags & _BEGINNING != packet.SYN:
+        return Reason.NOT_A_BEGINNING
+    return Reason.NOT_PERMITTED

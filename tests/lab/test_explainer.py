@@ -1,0 +1,298 @@
+"""Refusals that explain themselves: what a refused client prints, at once, whoever it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab.addresses import GHCR, GHCR_V6_ONLY, HOST, HUB
+from tests.lab.container import Container
+from tests.lab.host import Host
+from tests.lab.internet import Internet
+from tests.lab.lab import Lab
+from tests.lab.materials import Materials
+from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
+from tests.lab.space import Namespace, Outcome
+
+STRICT_HOST = '[scopes.host]\nmode = "strict"\n'
+POLICY = policy(DOCKER_IO, more=STRICT_HOST)
+MESSAGE = (
+    "Access to ghcr.io has been restricted by your administrators (Example Corp). "
+    "Allowed: docker.io."
+)
+SOON = 1.0
+"""Seconds within which a person knows; a container's command takes docker some more to start."""
+NOT_CONNECTED = 7
+"""curl's exit code where its connection was refused, or reset."""
+
+
+def about(name: str) -> str:
+    return MESSAGE.replace("ghcr.io", name)
+
+
+QUIC = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.settimeout(5)
+    client.connect((sys.argv[1], 443))
+    try:
+        client.send(b"hello")
+        client.recv(1)
+    except OSError as error:
+        print("OSError", error)
+"""
+
+
+def ask(where: Host | Container | Namespace, url: str, *options: str) -> Outcome:
+    """What curl prints of the answer."""
+    return where.run("curl", "-sS", "--max-time", "10", *options, url)
+
+
+@pytest.fixture
+def explained(host: Host) -> Host:
+    host.start_ramfw(POLICY)
+    host.start_explainer()
+    return host
+
+
+# -- what people see ---------------------------------------------------------------------------
+
+
+def test_docker_pull_prints_why_with_nothing_installed_in_it(
+    explained: Host, internet: Internet
+) -> None:
+    """The name in the certificate is the message; docker finds it wrong, and prints it."""
+    refused = explained.pull("ghcr.io/corp/app:1")
+    assert not refused.ok
+    assert f"certificate is valid for {MESSAGE}, not ghcr.io" in refused.output
+    assert refused.seconds < SOON
+    assert internet.packets(GHCR) == 0
+    assert explained.pull("app:1").ok
+
+
+def test_once_it_is_permitted_the_registry_itself_answers(
+    explained: Host, internet: Internet
+) -> None:
+    assert not explained.pull("ghcr.io/corp/app:1").ok
+    assert explained.reload(policy(DOCKER_IO, GHCR_IO, more=STRICT_HOST)).ok
+    assert explained.pull("ghcr.io/corp/app:1").ok
+    assert internet.packets(GHCR, 443) > 0
+
+
+@pytest.mark.parametrize("family", ["--ipv4", "--ipv6"])
+def test_from_the_host_and_from_a_container_over_both_families(
+    explained: Host, internet: Internet, family: str
+) -> None:
+    container = explained.container(command=("sleep", "60"))
+    for client in (explained, container):
+        refused = ask(client, "https://ghcr.io/v2/", family, "-k")
+        (error,) = json.loads(refused.output.partition("\n")[0])["errors"]
+        assert (error["code"], error["message"]) == ("DENIED", MESSAGE)
+        assert refused.seconds < SOON
+        permitted = ask(client, "https://registry-1.docker.io/v2/", family)
+        assert "UNAUTHORIZED" in permitted.output
+    assert internet.packets(GHCR) == 0
+
+
+def test_in_plain_http_and_on_every_port_that_is_judged(explained: Host) -> None:
+    container = explained.container(command=("sleep", "60"))
+    for url in ("http://ghcr.io/v2/", "http://ghcr.io:5000/v2/"):
+        assert MESSAGE in ask(container, url).output
+    page = ask(container, "http://ghcr.io/", "-H", "Accept: text/html").output
+    assert "<h1>This registry cannot be used here</h1>" in page
+    assert MESSAGE in page
+
+
+def test_a_name_with_an_address_that_nobody_trusted_gave_is_told_with_the_address(
+    explained: Host,
+) -> None:
+    explained.set_hosts({HUB.name: GHCR.v4})
+    refused = ask(explained, f"https://{HUB.name}/v2/", "-k")
+    assert about(f"{HUB.name} at {GHCR.v4}") in refused.output
+
+
+def test_a_client_that_waits_to_be_greeted_is_refused_within_a_second(explained: Host) -> None:
+    refused = explained.as_engine("busybox", "nc", GHCR.v4, "22")
+    assert refused.seconds < SOON
+    assert "not found" not in refused.output
+
+
+# -- with the organization's authority ---------------------------------------------------------
+
+
+def test_with_an_authority_the_error_is_the_registrys_own(
+    host: Host, internet: Internet, materials: Materials
+) -> None:
+    key = host.directory / "ca.key"
+    key.write_bytes((materials / "ca.key").read_bytes())
+    key.chmod(0o400)
+    authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
+    host.start_ramfw(policy(DOCKER_IO, more=STRICT_HOST + authority))
+    host.start_explainer(with_signer=True)
+    refused = host.pull("ghcr.io/corp/app:1")
+    assert f"denied: {MESSAGE}" in refused.output
+    assert "x509" not in refused.output
+    assert refused.seconds < SOON
+    # curl checks the certificate here.
+    assert MESSAGE in ask(host, "https://ghcr.io/v2/").output
+    assert internet.packets(GHCR) == 0
+    # A permitted name is never signed for, whatever address it is asked at.
+    host.set_hosts({HUB.name: GHCR.v4})
+    forged = ask(host, f"https://{HUB.name}/v2/")
+    assert not forged.ok
+    assert "self-signed certificate" in forged.output
+    # When the signer is gone, the message is in the certificate again.
+    assert host.signer is not None
+    host.signer.stop()
+    host.set_hosts({})
+    assert "certificate is valid for Access to v6.ghcr.example" in (
+        host.pull(f"{GHCR_V6_ONLY.name}/corp/app:1").output
+    )
+
+
+# -- closed, whatever happens to the explainer -------------------------------------------------
+
+
+def test_without_an_explainer_a_refused_connection_is_refused_at_once(
+    host: Host, internet: Internet
+) -> None:
+    host.start_ramfw(POLICY)
+    container = host.container(command=("sleep", "60"))
+    for family in ("--ipv4", "--ipv6"):
+        for client in (host, container):
+            refused = ask(client, "https://ghcr.io/v2/", family)
+            assert refused.code == NOT_CONNECTED
+            assert refused.seconds < SOON
+    assert "connection refused" in host.pull("ghcr.io/corp/app:1").output
+    assert internet.packets(GHCR) == 0
+
+
+def test_an_explainer_that_dies_takes_nothing_with_it(explained: Host, internet: Internet) -> None:
+    explained.stop_explainer()
+    assert ask(explained, "https://ghcr.io/v2/").code == NOT_CONNECTED
+    explained.start_explainer()
+    assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k").output
+    explained.kill_ramfw()
+    assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k").output
+    assert internet.packets(GHCR) == 0
+
+
+def test_the_port_takes_turned_connections_only(explained: Host, lab: Lab) -> None:
+    """Neither from the network, nor from a container, nor on this host itself can it be asked."""
+    container = explained.container(command=("sleep", "60"))
+    outside = lab.internet.namespace
+    tried = [
+        ask(outside, f"http://{HOST.v4}:307/v2/"),
+        ask(outside, f"http://[{HOST.v6}]:307/v2/"),
+        ask(container, f"http://{HOST.v4}:307/v2/"),
+        ask(explained, "http://127.0.0.1:307/v2/"),
+        ask(explained, "http://[::1]:307/v2/"),
+    ]
+    for attempt in tried:
+        assert attempt.code == NOT_CONNECTED
+        assert attempt.seconds < SOON
+    assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k").output
+
+
+def test_in_audit_mode_nothing_is_turned(host: Host, internet: Internet) -> None:
+    host.start_ramfw(policy(DOCKER_IO, more=STRICT_HOST + '[enforcement]\nmode = "audit"\n'))
+    host.start_explainer()
+    assert host.pull("ghcr.io/corp/app:1").ok
+    assert internet.packets(GHCR, 443) > 0
+    assert ask(host, "http://127.0.0.1:307/v2/").ok
+
+
+def test_udp_443_is_refused_at_once_as_before(explained: Host, internet: Internet) -> None:
+    refused = explained.as_engine(sys.executable, "-c", QUIC, GHCR.v4)
+    assert "OSError" in refused.output
+    assert refused.seconds < SOON
+    assert internet.packets(GHCR) == 0
+
+
+# -- a host's own firewall ---------------------------------------------------------------------
+
+DROP_FROM_BRIDGES = """
+table inet theirs {
+    chain input {
+        type filter hook input priority filter; policy accept;
+        iifname "docker0" tcp dport != 53 drop
+    }
+}
+"""
+DROP_ON_LOOPBACK = """
+table inet theirs {
+    chain input {
+        type filter hook input priority filter; policy accept;
+        iifname "lo" tcp dport 307 drop
+    }
+}
+"""
+
+
+def test_a_firewall_that_drops_what_is_turned_costs_one_client_a_second_and_is_told(
+    explained: Host, internet: Internet
+) -> None:
+    container = explained.container(command=("sleep", "60"))
+    explained.namespace.run("nft", "-f", "-", stdin=DROP_FROM_BRIDGES, check=True)
+    try:
+        first = ask(container, "https://ghcr.io/v2/", "-k")
+        assert not first.ok
+        assert first.seconds < 2
+        for _ in range(3):
+            later = ask(container, "https://ghcr.io/v2/", "-k")
+            assert later.code == NOT_CONNECTED
+            assert later.seconds < SOON
+        status = explained.status()
+        assert status["explainer"]["unheard"] == ["docker0"]
+        (problem,) = (p for p in status["problems"] if "docker0" in p["what"])
+        assert "do not arrive" in problem["what"]
+        # The host itself is explained to all the same, and nothing got out.
+        assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k").output
+        assert internet.packets(GHCR) == 0
+    finally:
+        explained.namespace.sh("nft delete table inet theirs")
+
+
+def test_a_firewall_on_loopback_is_found_too(explained: Host, internet: Internet) -> None:
+    explained.namespace.run("nft", "-f", "-", stdin=DROP_ON_LOOPBACK, check=True)
+    try:
+        first = ask(explained, "https://ghcr.io/v2/", "-4", "-k")
+        assert not first.ok
+        assert first.seconds < 2
+        later = ask(explained, "https://ghcr.io/v2/", "-4", "-k")
+        assert later.code == NOT_CONNECTED
+        assert later.seconds < SOON
+        assert explained.status()["explainer"]["unheard"] == ["uplink"]
+        assert internet.packets(GHCR) == 0
+    finally:
+        explained.namespace.sh("nft delete table inet theirs")
+
+
+def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Internet) -> None:
+    """An administrator who sends a registry's address to a permitted mirror is not in our way."""
+    container = explained.container(command=("sleep", "60"))
+    mirror = f"""
+    table ip theirs {{
+        chain pre {{
+            type nat hook prerouting priority dstnat;
+            ip daddr {GHCR.v4} tcp dport 443 dnat to {HUB.v4}
+        }}
+    }}
+    """
+    explained.namespace.run("nft", "-f", "-", stdin=mirror, check=True)
+    try:
+        sent = ask(container, "https://ghcr.io/v2/", "-4", "-k")
+        assert "UNAUTHORIZED" in sent.output
+        assert internet.packets(HUB, 443) > 0
+    finally:
+        explained.namespace.sh("nft delete table ip theirs")
+    assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-4", "-k").output
+
+
+def test_it_is_not_root_and_holds_no_capability(explained: Host) -> None:
+    assert explained.explainer is not None
+    status = Path(f"/proc/{explained.explainer.pid}/status").read_text()
+    assert "CapEff:\t0000000000000000" in status

@@ -1,0 +1,151 @@
+"""What was refused, and how it is told: by `ramfw log`, in `status`, in the journal's lines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.lab.addresses import GHCR, HUB
+from tests.lab.host import Host
+from tests.lab.internet import Internet
+from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
+from tests.lab.space import wait_until
+
+STRICT_HOST = '[scopes.host]\nmode = "strict"\n'
+POLICY = policy(DOCKER_IO, more=STRICT_HOST)
+
+
+def refusals(host: Host) -> list[dict[str, Any]]:
+    """What `ramfw log` knows, the latest last."""
+    said = host.ramfw("log", "--json")
+    assert said.ok, said.output
+    found: list[dict[str, Any]] = json.loads(said.output)["refusals"]
+    return found
+
+
+def refusals_in(host: Host, scope: str) -> list[dict[str, Any]]:
+    return [refusal for refusal in refusals(host) if refusal["scope"] == scope]
+
+
+def test_an_engines_refused_pull_is_logged_once_with_the_name_that_was_asked_for(
+    host: Host, internet: Internet
+) -> None:
+    host.start_ramfw(POLICY)
+    host.start_explainer()
+    assert host.pull("app:1").ok
+    assert refusals(host) == []
+    assert not host.pull("ghcr.io/corp/app:1").ok
+    found = refusals_in(host, "engines")
+    assert {refusal["address"] for refusal in found} <= set(GHCR.addresses)
+    for refusal in found:
+        assert refusal["names"] == ["ghcr.io"]
+        assert (refusal["port"], refusal["protocol"]) == (443, "tcp")
+        assert refusal["reason"] == "not permitted"
+        assert refusal["uid"] == 0
+        assert not refusal["audited"]
+        assert refusal["last_ago"] < 30
+    assert internet.packets(GHCR) == 0
+    # Again: the same refusals, counted on.
+    before = {refusal["address"]: refusal["count"] for refusal in found}
+    assert not host.pull("ghcr.io/corp/app:1").ok
+    after = {refusal["address"]: refusal["count"] for refusal in refusals_in(host, "engines")}
+    assert sum(after.values()) > sum(before.values())
+    assert host.daemon is not None
+    lines = [line for line in host.daemon.output.splitlines() if line.startswith("refused: ")]
+    assert lines
+    assert "engines (uid 0) to ghcr.io at " in lines[0]
+    assert len(lines) <= 2
+
+
+def test_a_container_is_told_by_its_address_and_by_the_name_that_the_caller_may_know(
+    host: Host,
+) -> None:
+    host.start_ramfw(POLICY)
+    host.start_explainer()
+    container = host.container("--name", "builder", command=("sleep", "60"))
+    container.curl("https://ghcr.io/v2/", "-4")
+    (refusal,) = refusals_in(host, "containers")
+    assert refusal["source"] == container.address
+    assert refusal["uid"] is None
+    assert refusal["names"] == ["ghcr.io"]
+    assert refusal["container"] == ""
+    named = host.ramfw("log", env={"DOCKER_HOST": host.docker_url})
+    said = " ".join(named.output.split())
+    assert f"container builder ({container.address}) to ghcr.io at {GHCR.v4} port" in said
+
+
+def test_what_is_asked_by_address_has_no_name(host: Host) -> None:
+    host.start_ramfw(POLICY)
+    container = host.container(command=("sleep", "60"))
+    container.curl(f"https://{GHCR.v4}/v2/", "-k")
+    (refusal,) = refusals_in(host, "containers")
+    assert refusal["names"] == []
+    assert refusal["address"] == GHCR.v4
+
+
+def test_a_permitted_name_at_a_strange_address_is_not_guessed(host: Host) -> None:
+    host.start_ramfw(POLICY)
+    host.set_hosts({HUB.name: GHCR.v4})
+    host.curl(f"https://{HUB.name}/v2/", "-k")
+    (refusal,) = refusals_in(host, "host")
+    assert (refusal["names"], refusal["address"]) == ([], GHCR.v4)
+
+
+def test_in_audit_mode_it_says_what_would_have_been_refused(host: Host) -> None:
+    host.start_ramfw(policy(DOCKER_IO, more='[enforcement]\nmode = "audit"\n'))
+    assert host.pull("ghcr.io/corp/app:1").ok
+    found = refusals_in(host, "engines")
+    assert found
+    assert all(refusal["audited"] for refusal in found)
+    assert "would be refused" in host.ramfw("log").output
+
+
+def test_a_registry_that_is_taken_out_is_told_as_taken_out(host: Host, internet: Internet) -> None:
+    host.start_ramfw(policy(DOCKER_IO, GHCR_IO))
+    internet.limit_downloads(1000)
+    download = host.start_download("docker.io/library/slow:1")
+    assert host.reload(policy(GHCR_IO)).ok
+    download.wait_for(r"after \d+ bytes")
+    (first, *_) = [refusal for refusal in refusals(host) if refusal["scope"] == ""]
+    assert first["reason"] == "what permitted it was taken out of the policy"
+
+
+def test_status_has_the_latest_and_another_user_sees_only_what_is_theirs(host: Host) -> None:
+    host.start_ramfw(POLICY)
+    host.curl("https://ghcr.io/v2/", "-4")
+    theirs = host.run(
+        *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+        *("curl", "-sS", "--max-time", "5", "-6", "https://ghcr.io/v2/"),
+    )
+    assert not theirs.ok
+    (latest, *_) = host.status()["refusals"][::-1]
+    assert (latest["uid"], latest["address"]) == (65534, GHCR.v6)
+    assert len(refusals_in(host, "host")) == 2
+    seen = host.ramfw("log", "--json", as_nobody=True)
+    (only,) = json.loads(seen.output)["refusals"]
+    assert only["uid"] == 65534
+    assert "REFUSED LAST" in host.ramfw("status").output
+
+
+def test_followed_each_refusal_is_told_as_it_comes(host: Host) -> None:
+    host.start_ramfw(POLICY)
+    following = host.start_command("log", "--follow", "--json")
+    host.curl("https://ghcr.io/v2/", "-4")
+    following.wait_for("ghcr.io")
+    (line, *_) = [line for line in following.output.splitlines() if line.startswith("{")]
+    assert json.loads(line)["names"] == ["ghcr.io"]
+    following.stop()
+
+
+def test_a_flood_is_bounded_and_leaves_the_daemon_well(host: Host) -> None:
+    host.start_ramfw(POLICY)
+    container = host.container(command=("sleep", "60"))
+    flood = container.start_sender(*(f"tcp/203.0.113.{n}/443" for n in range(20, 90)))
+    wait_until(lambda: host.counted("refused")["containers"] > 300, 20, "a flood of refusals")
+    flood.stop()
+    assert host.status()["in_force"]
+    found = refusals_in(host, "containers")
+    assert 10 < len(found) <= 70
+    assert host.daemon is not None
+    told = [line for line in host.daemon.output.splitlines() if line.startswith("refused: ")]
+    assert len(told) <= 130

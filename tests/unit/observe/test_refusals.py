@@ -1,0 +1,167 @@
+"""Copies of refused packets become refusals; what is no such copy becomes nothing."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections import deque
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ramfw.core.events import Address, Reason, Refusal
+from ramfw.core.policy import ScopeName
+from ramfw.core.refusals import LONGEST_COPY
+from ramfw.observe import refusals
+from ramfw.observe.refusals import RefusalLog
+from ramfw.wire import netlink, packet
+from tests.unit.observe.test_dnswatch import ip
+
+HOST, HOST6, GHCR, GHCR6 = "192.0.2.2", "2001:db8::2", "203.0.113.20", "2001:db8:f::20"
+
+
+def tcp(source: str, destination: str, port: int = 443, flags: int = packet.SYN) -> bytes:
+    header = struct.pack("!HHIIBBHHH", 40_000, port, 1, 0, 5 << 4, flags, 0, 0, 0)
+    return ip(source, destination, packet.TCP, header)
+
+
+def udp(source: str, destination: str, port: int, size: int = 1200) -> bytes:
+    header = struct.pack("!HHHH", 40_000, port, 8 + size, 0)
+    return ip(source, destination, packet.UDP, header + bytes(size))
+
+
+def copy(payload: bytes, prefix: bytes = b"engines refused", uid: int | None = 0) -> bytes:
+    attributes = [netlink.attribute(10, prefix + b"\0")]
+    if uid is not None:
+        attributes.append(netlink.u32(11, uid))
+    attributes.append(netlink.attribute(9, payload[:LONGEST_COPY]))
+    return netlink.message(0x400, 0, 0, struct.pack("!BBH", 2, 0, 7) + b"".join(attributes))
+
+
+class FakeSocket:
+    def __init__(self, waiting: list[bytes | OSError]) -> None:
+        self.waiting = deque(waiting)
+        self.is_open = True
+
+    def recv(self, _: int) -> bytes:
+        if not self.waiting:
+            raise BlockingIOError
+        first = self.waiting.popleft()
+        if isinstance(first, OSError):
+            raise first
+        return first
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+def nobody(_address: Address, _client: Address) -> tuple[str, ...]:
+    return ()
+
+
+def listening(
+    monkeypatch: pytest.MonkeyPatch,
+    *waiting: bytes | OSError,
+    names: Any = nobody,  # noqa: ANN401
+) -> RefusalLog:
+    monkeypatch.setattr(refusals, "listen", lambda *_: FakeSocket(list(waiting)))
+    return RefusalLog(names)
+
+
+def test_a_refused_connection_is_told_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(address: Address, client: Address) -> tuple[str, ...]:
+        return ("ghcr.io",) if (str(address), str(client)) == (GHCR, HOST) else ()
+
+    log = listening(monkeypatch, copy(tcp(HOST, GHCR), uid=1000), names=names)
+    assert log.read() == (
+        Refusal(
+            scope=ScopeName.ENGINES,
+            reason=Reason.NOT_PERMITTED,
+            audited=False,
+            source=ip_address(HOST),
+            source_port=40_000,
+            destination=ip_address(GHCR),
+            port=443,
+            protocol="tcp",
+            uid=1000,
+            names=("ghcr.io",),
+        ),
+    )
+    assert log.read() == ()
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("payload", "prefix", "told"),
+    [
+        (tcp(HOST6, GHCR6), b"host refused", (ScopeName.HOST, Reason.NOT_PERMITTED, "tcp", 443)),
+        (
+            udp(HOST, GHCR, 443),
+            b"containers audited",
+            (ScopeName.CONTAINERS, Reason.QUIC, "udp", 443),
+        ),
+        (
+            udp(HOST6, GHCR6, 5000),
+            b"engines refused",
+            (ScopeName.ENGINES, Reason.NOT_PERMITTED, "udp", 5000),
+        ),
+        (
+            tcp(HOST, GHCR, flags=packet.ACK),
+            b"engines refused",
+            (ScopeName.ENGINES, Reason.NOT_A_BEGINNING, "tcp", 443),
+        ),
+        (
+            tcp(HOST, GHCR, flags=packet.ACK),
+            b"revoked refused",
+            (None, Reason.REVOKED, "tcp", 443),
+        ),
+        (
+            ip(HOST, GHCR, 132, bytes(40)),
+            b"engines refused",
+            (ScopeName.ENGINES, Reason.NOT_PERMITTED, "132", 0),
+        ),
+    ],
+)
+def test_scope_and_reason_come_from_the_rule_and_the_packet(
+    payload: bytes,
+    prefix: bytes,
+    told: tuple[ScopeName | None, Reason, str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (refusal,) = listening(monkeypatch, copy(payload, prefix, uid=None)).read()
+    assert (refusal.scope, refusal.reason, refusal.protocol, refusal.port) == told
+    assert refusal.uid is None
+    assert refusal.audited == (b"audited" in prefix)
+
+
+def test_what_is_no_copy_of_ours_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = listening(
+        monkeypatch,
+        copy(tcp(HOST, GHCR), b"other words"),
+        copy(tcp(HOST, GHCR), b"engines\xff refused"),
+        copy(tcp(HOST, GHCR), b""),
+        copy(b""),
+        copy(b"\x45" * 10),
+        b"\xff" * 40,
+        OSError(errno.ENOBUFS, "full"),
+        copy(tcp(HOST, GHCR)),
+    )
+    assert len(log.read()) == 1
+    assert log.lost == 1
+
+
+def test_another_error_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = listening(monkeypatch, OSError(errno.EBADF, "closed"))
+    with pytest.raises(OSError, match="closed"):
+        log.read()
+
+
+@given(st.binary(max_size=200), st.binary(max_size=LONGEST_COPY))
+def test_any_bytes_are_taken(datagram: bytes, payload: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        log = listening(patch, datagram, copy(payload))
+        for refusal in log.read():
+            assert refusal.scope is not None
