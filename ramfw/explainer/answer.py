@@ -40,12 +40,24 @@ class Asked:
     target: str
     host: str
     accepts_page: bool
+    agent: str = ""
 
     @property
     def is_for_registry(self) -> bool:
         """Whether the path is that of a registry's API."""
         path = self.target.partition("?")[0]
         return path == "/v2" or path.startswith("/v2/")
+
+    @property
+    def status(self) -> int:
+        """403; but 401 where podman and its kin only ask whether a registry is there.
+
+        Up to Debian 12's they print nothing of a first answer but its number. After a 401 they go
+        on to what they came for, and print what is said to that.
+        """
+        asks_only = self.target.partition("?")[0] in ("/v2", "/v2/")
+        is_kin = self.agent.lower().startswith(("containers/", "skopeo/", "libpod/", "buildah/"))
+        return 401 if asks_only and is_kin else 403
 
 
 class Conversation:
@@ -90,7 +102,7 @@ class Conversation:
         else:
             kind, body = "application/json", _registry_error(host, message)
         response = h11.Response(
-            status_code=403,
+            status_code=asked.status,
             reason=ascii_only(message).encode(),
             headers=[
                 ("Content-Type", kind),
@@ -119,6 +131,7 @@ def _asked(request: h11.Request) -> Asked:
         target,
         target if method == "CONNECT" else host,
         accepts_page=b"text/html" in headers.get(b"accept", b"").lower(),
+        agent=headers.get(b"user-agent", b"").decode("ascii", "replace"),
     )
 
 

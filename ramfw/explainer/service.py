@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ramfw.core.turn_rules import EXPLAINER_PORT
@@ -26,6 +27,8 @@ log = logging.getLogger("ramfw")
 
 UNPRIVILEGED = "nobody"
 BACKLOG = 1024
+SIGN_OF_LIFE = 1.0
+"""Seconds between two; without one for a few, the service manager starts the process anew."""
 MOST_FILES = 4096
 """More than connections at once and a whole backlog, all accepted before one is answered."""
 
@@ -62,7 +65,11 @@ async def _serve(listeners: list[socket.socket], serve: Serve, limit: int) -> No
         )
         servers.append(await start(serve, sock=listener, limit=limit, backlog=BACKLOG))
     notify("READY=1")
-    await ended.wait()
+    while not ended.is_set():
+        # A process that hangs would keep people waiting: the service manager ends it.
+        notify("WATCHDOG=1")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), SIGN_OF_LIFE)
     for server in servers:
         server.close()
 

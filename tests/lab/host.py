@@ -303,6 +303,11 @@ class Host:
         """Where the engine answers."""
         return self._docker_url
 
+    @property
+    def containerd_socket(self) -> Path:
+        """Where the containerd that the engine started answers."""
+        return self._docker / "exec" / "containerd" / "containerd.sock"
+
     def start_command(self, *argv: str) -> Process:
         """Start a ramfw command that does not end by itself."""
         return self.namespace.start(*_ramfw(), *argv)

@@ -10,7 +10,8 @@ packages=(
     python3-venv python3-nftables nftables netbase
     iproute2 conntrack kmod procps ca-certificates
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
-    docker.io iptables docker-registry dnsmasq-base tinyproxy-bin skopeo curl openssl busybox-static
+    docker.io iptables docker-registry dnsmasq-base tinyproxy-bin curl openssl busybox-static
+    skopeo podman buildah
     # Debian's own kernels, booted in emulation
     qemu-system-x86 debootstrap cpio
 )

@@ -29,6 +29,8 @@ def test_neither_process_can_do_anything_but_answer(name: str) -> None:
     assert service["RestrictAddressFamilies"] == "AF_UNIX"
     assert service["MemoryDenyWriteExecute"] == "yes"
     assert {"MemoryMax", "TasksMax", "LimitNOFILE"} <= service.keys()
+    # One that hangs would keep people waiting.
+    assert (service["WatchdogSec"], service["WatchdogSignal"]) == ("5", "SIGKILL")
 
 
 def test_the_explainers_socket_is_on_the_port_that_connections_are_turned_to() -> None:

@@ -58,6 +58,16 @@ def test_where_no_body_is_read_the_status_line_has_the_message() -> None:
     assert body == b""
 
 
+@pytest.mark.parametrize("agent", ["skopeo/1.9.3", "libpod/4.3.1", "Buildah/1.28.2"])
+def test_podman_and_its_kin_are_asked_to_go_on_to_what_they_came_for(agent: str) -> None:
+    asked = f"Host: ghcr.io\r\nUser-Agent: {agent}\r\n\r\n"
+    first, _, body = exchange(f"GET /v2/ HTTP/1.1\r\n{asked}".encode())
+    assert first.startswith("HTTP/1.1 401 ")
+    assert b"DENIED" in body
+    then, _, _ = exchange(f"GET /v2/x/manifests/1 HTTP/1.1\r\n{asked}".encode())
+    assert then.startswith("HTTP/1.1 403 ")
+
+
 def test_a_proxy_that_is_refused_is_told_apart_by_what_was_to_be_reached() -> None:
     asked = Conversation().receive(b"CONNECT ghcr.io:443 HTTP/1.1\r\nHost: proxy:3128\r\n\r\n")
     assert asked is not None
