@@ -58,6 +58,7 @@ from ramfw.notify import notify
 from ramfw.observe.conntrack import held_ids
 from ramfw.observe.dnswatch import A_READING, DnsWatch
 from ramfw.observe.following import follow
+from ramfw.observe.given_names import Known
 from ramfw.observe.openings import OpeningsWatch
 from ramfw.observe.refusals import RefusalLog
 from ramfw.observe.resolver import Resolver
@@ -390,16 +391,16 @@ class Daemon:
 
     def _open_refusal_log(self) -> None:
         try:
-            self._refusals = RefusalLog(self._names_given)
+            self._refusals = RefusalLog(self._asked_for)
         except ObserveError as error:
             log.warning("%s", error)
             return
         asyncio.get_running_loop().add_reader(self._refusals.socket, self._read_refusals)
 
-    def _names_given(self, address: Address, client: Address) -> tuple[str, ...]:
+    def _asked_for(self, address: Address, client: Address, here: bool) -> Known:  # noqa: FBT001
         if self._dns is None:
-            return ()
-        return self._dns.names_given(address, client, time.monotonic())
+            return Known()
+        return self._dns.known(address, client, time.monotonic(), here=here)
 
     def _read_refusals(self) -> None:
         if self._refusals is not None and (seen := self._refusals.read()):

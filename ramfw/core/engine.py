@@ -281,7 +281,10 @@ class Engine:
         """Remember it, under the permitted names of its address where no other is known."""
         if not refusal.names:
             leases = self.leases.of_address(refusal.destination.packed)[:MOST_NAMES_TOLD]
-            refusal = replace(refusal, names=tuple(name for name, _ in leases))
+            refusal = replace(refusal, names=tuple(name for name, _ in leases), after="")
+        elif self.policy and any(self.policy.catalog.registry_of(n) for n in refusal.names):
+            # A registry by itself: nobody was sent there.
+            refusal = replace(refusal, after="")
         if refusal.audited and refusal.scope is not None:
             self.learning.note(_attempt(refusal, refusal.scope), now)
         if (record := self.refusals.note(refusal, now)) is not None:

@@ -204,7 +204,8 @@ class Refusal:
 
     `scope` is None where it had been permitted before. `source` tells a container; `uid` whose
     socket it was, None where the kernel does not know. `names` are those for which a trusted
-    server gave this address lately, to this client if that is known; they may be several.
+    server gave this address lately, to this client if that is known; they may be several. `after`
+    is the permitted name that this client had asked for some seconds before, if it had.
     """
 
     scope: ScopeName | None
@@ -217,6 +218,7 @@ class Refusal:
     protocol: str
     uid: int | None = None
     names: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

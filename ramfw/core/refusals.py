@@ -30,6 +30,7 @@ TOLD_PER_SECOND = 2.0
 TOLD_BURST = 100.0
 """Lines for the journal; `ramfw log` has the others too."""
 REVOKED = "revoked"
+HTTPS = 443
 MESSAGE_ID = "9b00c6f4c38e4779bbcd25cbd2b16fa9"
 """How the journal knows a refusal: journalctl MESSAGE_ID=..."""
 
@@ -78,7 +79,7 @@ class Refusals:
         """Remember it; the record, if it is to be told now."""
         self._number += 1
         # A client tries again from another port.
-        key = replace(refusal, source_port=0)
+        key = replace(refusal, source_port=0, after="")
         before = self._records.pop(key, None)
         if before is None:
             record = Record(self._number, refusal, now, now)
@@ -127,7 +128,10 @@ def sentence(record: Record) -> str:
     refusal = record.refusal
     verb = "would be refused" if refusal.audited else "refused"
     times = f", {record.count} times" if record.count > 1 else ""
-    return f"{verb}: {_who(refusal)} to {_where(refusal)}: {refusal.reason}{times}"
+    said = f"{verb}: {_who(refusal)} to {_where(refusal)}: {refusal.reason}{times}"
+    if not (lines := hint(refusal)):
+        return said
+    return f"{said}; {refusal.after} may have sent the client there: {' '.join(lines.split())}"
 
 
 def _who(refusal: Refusal) -> str:
@@ -141,6 +145,14 @@ def _who(refusal: Refusal) -> str:
 def _where(refusal: Refusal) -> str:
     address = f"{refusal.destination} port {refusal.port}/{refusal.protocol}"
     return f"{' or '.join(refusal.names)} at {address}" if refusal.names else address
+
+
+def hint(refusal: Refusal) -> str:
+    """Lines of a policy that would permit a host to which a registry may have sent its client."""
+    if not refusal.after or not refusal.names:
+        return ""
+    ports = f"\nports = [{refusal.port}]" if refusal.port != HTTPS else ""
+    return f'[[allow]]\nhost = "{refusal.names[0]}"{ports}'
 
 
 def facts(record: Record, now: float) -> dict[str, Any]:
@@ -161,6 +173,8 @@ def facts(record: Record, now: float) -> dict[str, Any]:
         "protocol": refusal.protocol,
         "names": list(refusal.names),
         "uid": refusal.uid,
+        "after": refusal.after,
+        "hint": hint(refusal),
     }
 
 

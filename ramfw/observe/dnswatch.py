@@ -24,7 +24,7 @@ from ramfw.core.events import Address, HeldAnswer
 from ramfw.core.questions import Asked, Questions, Tally
 from ramfw.core.watch_rules import ANSWER_GROUP, QUESTION_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import ObserveError
-from ramfw.observe.given_names import GivenNames
+from ramfw.observe.given_names import GivenNames, Known
 from ramfw.observe.listening import DATAGRAM, listen
 from ramfw.wire import dns_packet, nflog, nfqueue, packet
 from ramfw.wire.dns_message import Question, answers, question
@@ -125,6 +125,7 @@ class DnsWatch:
                 self.tally.unasked += 1
             else:
                 self._answer(one, held)
+                self.given.note_permitted(one.key.client, one.asked.name, now)
         if len(held) < len(shown):
             others = {one.handle for one in shown} - {one.handle for one in held}
             self.release(tuple(others - {0}))
@@ -146,10 +147,10 @@ class DnsWatch:
         for some in _joined(verdicts):
             self._answering.send(some)
 
-    def names_given(self, address: Address, client: Address, now: float) -> tuple[str, ...]:
-        """The names, of those that open nothing, that a client lately got this address for."""
+    def known(self, address: Address, client: Address, now: float, *, here: bool) -> Known:
+        """What was asked for around a client's refused connection to this address."""
         self.read_questions(now)
-        return self.given.of(address, client, now)
+        return self.given.known(address, client, now, here=here)
 
     # -- questions -----------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """For which names an address was given lately, of those that the policy does not permit.
 
 So that a refusal can say which name was asked for. An answer counts if its question was seen; its
-addresses are read only when somebody asks. Nothing is kept of permitted names.
+addresses are read only when somebody asks. Of permitted names only the last are known, for some
+seconds: a registry may have sent its client on to the refused host.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from ramfw.core.events import Address
 from ramfw.core.questions import Asked, Questions
@@ -19,6 +21,20 @@ KEPT_FOR = 300.0
 MOST_KEPT = 2048
 MOST_NAMES = 4
 """Names that are told of one address."""
+SENT_ON_WITHIN = 5.0
+"""Seconds after which a refusal has nothing to do with a permitted name any more."""
+MOST_PERMITTED = 64
+
+
+class Known(NamedTuple):
+    """What was asked for around a refused connection.
+
+    `names` are those of its address; `after` is the permitted one that the same client, or for a
+    socket of this host anybody here, had asked for last.
+    """
+
+    names: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,9 @@ class GivenNames:
         default_factory=lambda: deque(maxlen=MOST_KEPT)
     )
     _given: deque[_Given] = field(default_factory=lambda: deque(maxlen=MOST_KEPT))
+    _permitted: deque[tuple[bytes, str, float]] = field(
+        default_factory=lambda: deque(maxlen=MOST_PERMITTED)
+    )
 
     def note_question(self, asked: Asked, now: float) -> None:
         """Remember a question."""
@@ -47,12 +66,30 @@ class GivenNames:
         """Remember an answer, until its question has been looked for."""
         self._unchecked.append((was, asked, payload))
 
+    def note_permitted(self, client: bytes, name: str, now: float) -> None:
+        """Remember for a moment that somebody was told a permitted name's address."""
+        self._permitted.append((client, name, now))
+
     def check(self, now: float) -> None:
         """Drop the answers to which no question was seen; to be called when questions were read."""
         while self._unchecked:
             was, asked, payload = self._unchecked.popleft()
             if self._questions.was_asked(was, now):
                 self._given.append(_Given(was.client, asked, payload, now + KEPT_FOR))
+
+    def known(self, address: Address, client: Address, now: float, *, here: bool) -> Known:
+        """What is known of a refused connection; `here`: of a socket on this host."""
+        names = self.of(address, client, now)
+        return Known(names, self._after(client, now, here=here) if names else "")
+
+    def _after(self, client: Address, now: float, *, here: bool) -> str:
+        for asker, name, when in reversed(self._permitted):
+            if now - when > SENT_ON_WITHIN:
+                break
+            # This host asks from loopback, or by IPv4 for what it connects to by IPv6.
+            if asker == client.packed or here:
+                return name
+        return ""
 
     def of(self, address: Address, client: Address, now: float) -> tuple[str, ...]:
         """The names, the latest first: those that this client asked for, or else anybody."""

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from ramfw.core.events import Address, Reason, Refusal
 from ramfw.core.policy import ScopeName
 from ramfw.core.refusals import LONGEST_COPY, REFUSAL_GROUP, REVOKED, Word
+from ramfw.observe.given_names import Known
 from ramfw.observe.listening import DATAGRAM, listen
 from ramfw.wire import nflog, packet
 
@@ -18,20 +19,20 @@ _QUIC_PORT = 443
 _BEGINNING = packet.FIN | packet.SYN | packet.RST | packet.ACK
 _PROTOCOLS = {packet.TCP: "tcp", packet.UDP: "udp"}
 
-Names = Callable[[Address, Address], tuple[str, ...]]
-"""The names under which an address was given, to a client."""
+Ask = Callable[[Address, Address, bool], Known]
+"""What was asked for around a connection to an address, from one, of a socket on this host."""
 
 
 class RefusalLog:
     """The group's listener. Readable when `read` has something to do."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, ask: Ask) -> None:
         """Raises ObserveError where the kernel has no NFLOG, or another listener has the group."""
         bind = nflog.bind(REFUSAL_GROUP, copy_range=LONGEST_COPY, sequence=1)
         self.socket = listen(bind, "refusals cannot be logged")
         self.lost = 0
         """Times that refusals came faster than they were read."""
-        self._names = names
+        self._ask = ask
 
     def close(self) -> None:
         self.socket.close()
@@ -64,6 +65,7 @@ class RefusalLog:
         if who != REVOKED and who not in set(ScopeName):
             return None
         source, destination = ip_address(found.source), ip_address(found.destination)
+        known = self._ask(destination, source, logged.uid >= 0)
         return Refusal(
             scope=None if who == REVOKED else ScopeName(who),
             reason=Reason.REVOKED if who == REVOKED else _reason(found),
@@ -74,7 +76,8 @@ class RefusalLog:
             port=found.dport,
             protocol=_PROTOCOLS.get(found.protocol, str(found.protocol)),
             uid=None if logged.uid < 0 else logged.uid,
-            names=self._names(destination, source),
+            names=known.names,
+            after=known.after,
         )
 
 

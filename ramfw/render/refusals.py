@@ -20,7 +20,12 @@ def refusal(facts: Fields, page: Page, when: str) -> list[str]:
     first, *more = page.wrap(said, 0, len(when) + 2)
     # Wrapped first: colour has no width.
     rest = first[len(when) :].lstrip()
-    return [f"{when}  {rest.replace(verb, page.paint(verb, color), 1)}", *more]
+    lines = [f"{when}  {rest.replace(verb, page.paint(verb, color), 1)}", *more]
+    if facts["hint"]:
+        after = f"{clean(facts['after'])} may have sent the client there. If it did, permit it:"
+        lines += page.wrap(after, len(when) + 2)
+        lines += [" " * (len(when) + 6) + clean(line) for line in facts["hint"].splitlines()]
+    return lines
 
 
 def who(facts: Fields) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.lab.addresses import GHCR, HUB
+from tests.lab.addresses import GHCR, HUB, HUB_AUTH, HUB_BLOBS
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
@@ -108,6 +108,27 @@ def test_a_registry_that_is_taken_out_is_told_as_taken_out(host: Host, internet:
     download.wait_for(r"after \d+ bytes")
     (first, *_) = [refusal for refusal in refusals(host) if refusal["scope"] == ""]
     assert first["reason"] == "what permitted it was taken out of the policy"
+
+
+def test_a_blob_host_that_moved_is_told_with_the_line_that_permits_it(
+    host: Host, internet: Internet
+) -> None:
+    """The registry sends its clients on to a host that the policy does not name."""
+    moved = policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"', more=STRICT_HOST)
+    host.start_ramfw(moved)
+    host.start_explainer()
+    assert not host.pull("app:1").ok
+    found = refusals_in(host, "engines")
+    assert {refusal["names"][0] for refusal in found} == {HUB_BLOBS.name}
+    assert found[-1]["after"] in {HUB.name, HUB_AUTH.name}
+    assert found[-1]["hint"] == f'[[allow]]\nhost = "{HUB_BLOBS.name}"'
+    assert f'host = "{HUB_BLOBS.name}"' in host.ramfw("log").output
+    # A registry of its own is none that anybody was sent to.
+    assert not host.pull("ghcr.io/corp/app:1").ok
+    others = [r for r in refusals_in(host, "engines") if r["names"] == ["ghcr.io"]]
+    assert others
+    assert all(refusal["hint"] == "" for refusal in others)
+    assert internet.packets(GHCR) == 0
 
 
 def test_status_has_the_latest_and_another_user_sees_only_what_is_theirs(host: Host) -> None:

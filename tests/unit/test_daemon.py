@@ -48,7 +48,7 @@ from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, ObserveError
 from ramfw.observe import following
 from ramfw.observe.cgroups import CgroupRoot
-from ramfw.observe.refusals import Names
+from ramfw.observe.refusals import Ask
 from ramfw.program.fake import FakeKernel
 
 HUB, GHCR = "hub.example", "ghcr.example"
@@ -169,8 +169,8 @@ class DnsWatch:
 class RefusalLog:
     """Shows the refusals that a test puts there."""
 
-    def __init__(self, names: Names) -> None:
-        self.names = names
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
         self.seen: list[Refusal] = []
         self.lost = 0
         self.socket, self._button = socket.socketpair()
@@ -217,10 +217,10 @@ class Machine:
         self.watches.append(DnsWatch(permits))
         return self.watches[-1]
 
-    def open_refusal_log(self, names: Names) -> RefusalLog:
+    def open_refusal_log(self, ask: Ask) -> RefusalLog:
         if self.log_refusal:
             raise self.log_refusal
-        self.refusal_logs.append(RefusalLog(names))
+        self.refusal_logs.append(RefusalLog(ask))
         return self.refusal_logs[-1]
 
     @property

@@ -133,6 +133,22 @@ def test_a_sentence_says_who_what_and_why(refusal: Refusal, words: str) -> None:
     assert sentence(record).endswith(f": {refusal.reason}")
 
 
+def test_where_a_registry_may_have_sent_its_client_on_the_line_that_permits_it_is_told() -> None:
+    sent = replace(GHCR, names=("blobs.example",), after="hub.example", port=8443)
+    record = Refusals().note(sent, NOW)
+    assert record is not None
+    assert sentence(record).endswith(
+        '; hub.example may have sent the client there: [[allow]] host = "blobs.example" '
+        "ports = [8443]"
+    )
+    known = facts(record, NOW)
+    assert known["hint"] == '[[allow]]\nhost = "blobs.example"\nports = [8443]'
+    assert known["after"] == "hub.example"
+    plain = Refusals().note(GHCR, NOW)
+    assert plain is not None
+    assert facts(plain, NOW)["hint"] == ""
+
+
 def test_the_journal_gets_each_fact_under_a_name_of_its_own() -> None:
     record = Refusals().note(CONTAINER, NOW)
     assert record is not None

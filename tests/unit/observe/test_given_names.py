@@ -8,7 +8,14 @@ import dns.message
 import dns.rrset
 
 from ramfw.core.questions import PATIENCE, Asked
-from ramfw.observe.given_names import KEPT_FOR, MOST_KEPT, MOST_NAMES, GivenNames
+from ramfw.observe.given_names import (
+    KEPT_FOR,
+    MOST_KEPT,
+    MOST_NAMES,
+    SENT_ON_WITHIN,
+    GivenNames,
+    Known,
+)
 from ramfw.wire.dns_message import question
 
 CLIENT, OTHER, SERVER = (ip_address(f"192.0.2.{n}") for n in (2, 3, 53))
@@ -44,6 +51,9 @@ class Asking:
             self.given.note_question(was, now)
         self.given.note_answer(was, asked, payload)
         self.given.check(now)
+
+    def known(self, now: float, *, here: bool = False) -> Known:
+        return self.given.known(ADDRESS, CLIENT, now, here=here)
 
 
 def test_the_name_that_was_answered_with_the_address_is_told() -> None:
@@ -94,6 +104,29 @@ def test_an_answer_that_comes_too_late_tells_nothing() -> None:
     asking = Asking()
     asking.ask("ghcr.io", "203.0.113.20", is_asked=False)
     assert not asking.given.of(ADDRESS, CLIENT, NOW + PATIENCE)
+
+
+def test_a_permitted_name_just_before_is_told_for_who_may_have_been_sent_on() -> None:
+    asking = Asking()
+    asking.ask("blobs.example", "203.0.113.20")
+    assert asking.known(NOW) == Known(("blobs.example",), "")
+    asking.given.note_permitted(OTHER.packed, "theirs.example", NOW)
+    assert asking.known(NOW).after == ""
+    asking.given.note_permitted(CLIENT.packed, "hub.example", NOW)
+    asking.given.note_permitted(CLIENT.packed, "auth.example", NOW + 1)
+    assert asking.known(NOW + 1 + SENT_ON_WITHIN).after == "auth.example"
+    assert asking.known(NOW + 1.1 + SENT_ON_WITHIN).after == ""
+    # Where the refused name is not known, nobody can say that it was sent there.
+    unknown = ip_address("203.0.113.99")
+    assert asking.given.known(unknown, CLIENT, NOW + 1, here=False) == Known()
+
+
+def test_this_host_may_ask_from_another_of_its_addresses() -> None:
+    asking = Asking()
+    asking.ask("blobs.example", "203.0.113.20", client=ip_address("127.0.0.1"))
+    asking.given.note_permitted(ip_address("127.0.0.1").packed, "hub.example", NOW)
+    assert asking.known(NOW).after == ""
+    assert asking.known(NOW, here=True) == Known(("blobs.example",), "hub.example")
 
 
 def test_only_so_many_are_kept() -> None:

@@ -6,7 +6,6 @@ import errno
 import struct
 from collections import deque
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +15,8 @@ from ramfw.core.events import Address, Reason, Refusal
 from ramfw.core.policy import ScopeName
 from ramfw.core.refusals import LONGEST_COPY
 from ramfw.observe import refusals
-from ramfw.observe.refusals import RefusalLog
+from ramfw.observe.given_names import Known
+from ramfw.observe.refusals import Ask, RefusalLog
 from ramfw.wire import netlink, packet
 from tests.unit.observe.test_dnswatch import ip
 
@@ -58,24 +58,25 @@ class FakeSocket:
         self.is_open = False
 
 
-def nobody(_address: Address, _client: Address) -> tuple[str, ...]:
-    return ()
+def nobody(*_: object) -> Known:
+    return Known()
 
 
 def listening(
     monkeypatch: pytest.MonkeyPatch,
     *waiting: bytes | OSError,
-    names: Any = nobody,  # noqa: ANN401
+    ask: Ask = nobody,
 ) -> RefusalLog:
     monkeypatch.setattr(refusals, "listen", lambda *_: FakeSocket(list(waiting)))
-    return RefusalLog(names)
+    return RefusalLog(ask)
 
 
 def test_a_refused_connection_is_told_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def names(address: Address, client: Address) -> tuple[str, ...]:
-        return ("ghcr.io",) if (str(address), str(client)) == (GHCR, HOST) else ()
+    def ask(address: Address, client: Address, here: bool) -> Known:  # noqa: FBT001
+        is_it = (str(address), str(client), here) == (GHCR, HOST, True)
+        return Known(("ghcr.io",), "hub.example") if is_it else Known()
 
-    log = listening(monkeypatch, copy(tcp(HOST, GHCR), uid=1000), names=names)
+    log = listening(monkeypatch, copy(tcp(HOST, GHCR), uid=1000), ask=ask)
     assert log.read() == (
         Refusal(
             scope=ScopeName.ENGINES,
@@ -88,6 +89,7 @@ def test_a_refused_connection_is_told_with_its_name(monkeypatch: pytest.MonkeyPa
             protocol="tcp",
             uid=1000,
             names=("ghcr.io",),
+            after="hub.example",
         ),
     )
     assert log.read() == ()
