@@ -203,7 +203,8 @@ class Refusal:
     """A connection that was refused, or in audit mode would have been.
 
     `scope` is None where it had been permitted before. `source` tells a container; `uid` whose
-    socket it was, None where the kernel does not know. `names` are those for which a trusted
+    socket it was and `cgroup` in which cgroup, None where the kernel does not know, or no longer.
+    `names` are those for which a trusted
     server gave this address lately, to this client if that is known; they may be several. `after`
     is the permitted name that this client had asked for some seconds before, if it had.
     """
@@ -217,6 +218,7 @@ class Refusal:
     port: int
     protocol: str
     uid: int | None = None
+    cgroup: int | None = None
     names: tuple[str, ...] = ()
     after: str = ""
 

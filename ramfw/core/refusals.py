@@ -79,7 +79,7 @@ class Refusals:
         """Remember it; the record, if it is to be told now."""
         self._number += 1
         # A client tries again from another port.
-        key = replace(refusal, source_port=0, after="")
+        key = replace(refusal, source_port=0, cgroup=None, after="")
         before = self._records.pop(key, None)
         if before is None:
             record = Record(self._number, refusal, now, now)
@@ -173,6 +173,7 @@ def facts(record: Record, now: float) -> dict[str, Any]:
         "protocol": refusal.protocol,
         "names": list(refusal.names),
         "uid": refusal.uid,
+        "cgroup": refusal.cgroup,
         "after": refusal.after,
         "hint": hint(refusal),
     }
@@ -192,6 +193,7 @@ def journal_fields(record: Record) -> tuple[tuple[str, str], ...]:
         "RAMFW_PROTOCOL": refusal.protocol,
         "RAMFW_NAME": " ".join(refusal.names),
         "RAMFW_UID": "" if refusal.uid is None else str(refusal.uid),
+        "RAMFW_CGROUP": "" if refusal.cgroup is None else str(refusal.cgroup),
         "RAMFW_COUNT": str(record.count),
     }
     return tuple(fields.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
@@ -11,11 +12,13 @@ from ramfw.core.policy import ScopeName
 from ramfw.core.refusals import LONGEST_COPY, REFUSAL_GROUP, REVOKED, Word
 from ramfw.observe.given_names import Known
 from ramfw.observe.listening import DATAGRAM, listen
-from ramfw.wire import nflog, packet
+from ramfw.wire import nflog, packet, sock_diag
 
 _A_READING = 64
 """Datagrams; then the loop sees to other things."""
 _QUIC_PORT = 443
+_NETLINK_SOCK_DIAG = 4
+_MODULUS = 1 << 32
 _BEGINNING = packet.FIN | packet.SYN | packet.RST | packet.ACK
 _PROTOCOLS = {packet.TCP: "tcp", packet.UDP: "udp"}
 
@@ -33,9 +36,13 @@ class RefusalLog:
         self.lost = 0
         """Times that refusals came faster than they were read."""
         self._ask = ask
+        self._sockets = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+        self._sockets.setblocking(False)  # noqa: FBT003 - the socket module's own form
+        self._sequence = 0
 
     def close(self) -> None:
         self.socket.close()
+        self._sockets.close()
 
     def read(self) -> tuple[Refusal, ...]:
         """What waits now."""
@@ -76,9 +83,23 @@ class RefusalLog:
             port=found.dport,
             protocol=_PROTOCOLS.get(found.protocol, str(found.protocol)),
             uid=None if logged.uid < 0 else logged.uid,
+            cgroup=self._cgroup(found) if logged.uid >= 0 else None,
             names=known.names,
             after=known.after,
         )
+
+    def _cgroup(self, found: packet.Headers) -> int | None:
+        """The cgroup of the socket, if it is still there: one that was turned is."""
+        if found.protocol not in _PROTOCOLS:
+            return None
+        self._sequence = (self._sequence + 1) % _MODULUS
+        ends = (found.source, found.sport, found.destination, found.dport)
+        try:
+            self._sockets.send(sock_diag.question(found.protocol, *ends, sequence=self._sequence))
+            # The kernel answers within the sending of the question.
+            return sock_diag.cgroup_id(self._sockets.recv(DATAGRAM), self._sequence)
+        except (OSError, ValueError):
+            return None
 
 
 def _packets(datagram: bytes) -> list[nflog.Logged]:

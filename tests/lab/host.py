@@ -21,7 +21,7 @@ from ramfw.control import request
 from tests.lab.addresses import CONTAINERS_V6, DNS, HOST, ROUTER
 from tests.lab.container import Container
 from tests.lab.materials import Materials
-from tests.lab.sender import PROGRAMS, Sender, download_command
+from tests.lab.sender import PROGRAMS, PYTHON, Sender, download_command
 from tests.lab.space import Namespace, Outcome, Process
 
 ENGINE = "system.slice/docker.service"
@@ -29,6 +29,12 @@ ENGINE_IN_SLICE = "engines.slice/docker.service"
 RAMFW = "system.slice/ramfw.service"
 EXPLAINER = "system.slice/ramfw-explainer.service"
 SIGNER = "system.slice/ramfw-signer.service"
+ACTIVATED = (
+    *(PYTHON, "-I", str(PROGRAMS / "activate.py"), "307", "unshare", "--net"),
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--bounding-set=-all", "--no-new-privs"),
+)
+"""The rights of the explainer's service."""
 TOOLS = "tools:1"
 
 
@@ -249,14 +255,21 @@ class Host:
         request(self.control, "wait", {"seconds": 10})
         return self.daemon
 
-    def start_explainer(self, *, with_signer: bool = False) -> Process:
-        """Start the explainer as its service would, and the signer before it."""
+    def start_explainer(self, *, with_signer: bool = False, by_hand: bool = False) -> Process:
+        """Start the explainer as its service would, and the signer before it.
+
+        It is given its socket, and has no right, and a network with nothing in it. By hand, it
+        listens by itself, and gives up root.
+        """
         socket_of_signer = ("--signer", str(self.directory / "signer.sock"))
         if with_signer:
             # As its socket unit would: asked by the explainer's user alone.
             self.signer = self._start_service(SIGNER, "signer", *socket_of_signer)
             self.namespace.sh(f"chown nobody {self.directory}/signer.sock")
-        self.explainer = self._start_service(EXPLAINER, "explainer", *socket_of_signer)
+        before = () if by_hand else ACTIVATED
+        self.explainer = self._start_service(
+            EXPLAINER, "explainer", *socket_of_signer, before=before
+        )
         return self.explainer
 
     def stop_explainer(self) -> None:
@@ -266,7 +279,7 @@ class Host:
                 process.stop(signal.SIGKILL)
         self.explainer = self.signer = None
 
-    def _start_service(self, cgroup: str, *argv: str) -> Process:
+    def _start_service(self, cgroup: str, *argv: str, before: Sequence[str] = ()) -> Process:
         """Start a command of ramfw, and wait until it says that it is ready."""
         path = self.directory / "notify.sock"
         path.unlink(missing_ok=True)
@@ -275,7 +288,7 @@ class Host:
             path.chmod(0o666)
             deadline = time.monotonic() + 20
             process = self.namespace.start(
-                *(*_ramfw(), *argv), cgroup=cgroup, env={"NOTIFY_SOCKET": str(path)}
+                *(*before, *_ramfw(), *argv), cgroup=cgroup, env={"NOTIFY_SOCKET": str(path)}
             )
             try:
                 said = b""
@@ -355,7 +368,7 @@ class Host:
 
     def permits(self, address: str) -> bool:
         """Whether an address is among the permitted ones that ramfw's table holds."""
-        return f"{address} ." in self.rules()
+        return re.search(rf"(^|\s){re.escape(address)} \. (tcp|udp) ", self.rules()) is not None
 
     def marked_flows(self) -> set[str]:
         """The live TCP flows that carry a mark, each as its original direction and the mark."""

@@ -292,7 +292,14 @@ def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Interne
     assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-4", "-k").output
 
 
-def test_it_is_not_root_and_holds_no_capability(explained: Host) -> None:
-    assert explained.explainer is not None
-    status = Path(f"/proc/{explained.explainer.pid}/status").read_text()
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_it_holds_no_right_whoever_started_it(host: Host, by_hand: bool) -> None:  # noqa: FBT001
+    host.start_ramfw(POLICY)
+    explainer = host.start_explainer(by_hand=by_hand)
+    status = Path(f"/proc/{explainer.pid}/status").read_text()
     assert "CapEff:\t0000000000000000" in status
+    assert "Uid:\t65534\t65534\t65534\t65534" in status
+    by_address = ask(host, f"http://{GHCR.v4}/v2/")
+    assert about(GHCR.v4) in by_address.output
+    by_address = ask(host, f"http://[{GHCR.v6}]/v2/")
+    assert about(GHCR.v6) in by_address.output

@@ -41,7 +41,7 @@ def test_an_engines_refused_pull_is_logged_once_with_the_name_that_was_asked_for
         assert refusal["names"] == ["ghcr.io"]
         assert (refusal["port"], refusal["protocol"]) == (443, "tcp")
         assert refusal["reason"] == "not permitted"
-        assert refusal["uid"] == 0
+        assert (refusal["uid"], refusal["cgroup"]) == (0, host.engine_cgroup_id())
         assert not refusal["audited"]
         assert refusal["last_ago"] < 30
     assert internet.packets(GHCR) == 0
@@ -66,7 +66,7 @@ def test_a_container_is_told_by_its_address_and_by_the_name_that_the_caller_may_
     container.curl("https://ghcr.io/v2/", "-4")
     (refusal,) = refusals_in(host, "containers")
     assert refusal["source"] == container.address
-    assert refusal["uid"] is None
+    assert refusal["uid"] is refusal["cgroup"] is None
     assert refusal["names"] == ["ghcr.io"]
     assert refusal["container"] == ""
     named = host.ramfw("log", env={"DOCKER_HOST": host.docker_url})

@@ -46,6 +46,12 @@ class FakeSocket:
         self.waiting = deque(waiting)
         self.is_open = True
 
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket module's own form
+        assert not flag
+
+    def send(self, question: bytes) -> None:
+        """To the kernel's sockets: none of these is one of this machine's."""
+
     def recv(self, _: int) -> bytes:
         if not self.waiting:
             raise BlockingIOError
@@ -58,6 +64,12 @@ class FakeSocket:
         self.is_open = False
 
 
+def told(cgroup: int, sequence: int) -> bytes:
+    """What the kernel says of a socket."""
+    body = bytes(72) + netlink.attribute(21, struct.pack("=Q", cgroup))
+    return netlink.message(20, 0, sequence, body)
+
+
 def nobody(*_: object) -> Known:
     return Known()
 
@@ -66,8 +78,11 @@ def listening(
     monkeypatch: pytest.MonkeyPatch,
     *waiting: bytes | OSError,
     ask: Ask = nobody,
+    cgroup: int = 0,
 ) -> RefusalLog:
     monkeypatch.setattr(refusals, "listen", lambda *_: FakeSocket(list(waiting)))
+    sockets = FakeSocket([told(cgroup, sequence) for sequence in range(1, 3) if cgroup])
+    monkeypatch.setattr("ramfw.observe.refusals.socket.socket", lambda *_: sockets)
     return RefusalLog(ask)
 
 
@@ -76,7 +91,7 @@ def test_a_refused_connection_is_told_with_its_name(monkeypatch: pytest.MonkeyPa
         is_it = (str(address), str(client), here) == (GHCR, HOST, True)
         return Known(("ghcr.io",), "hub.example") if is_it else Known()
 
-    log = listening(monkeypatch, copy(tcp(HOST, GHCR), uid=1000), ask=ask)
+    log = listening(monkeypatch, copy(tcp(HOST, GHCR), uid=1000), ask=ask, cgroup=77)
     assert log.read() == (
         Refusal(
             scope=ScopeName.ENGINES,
@@ -88,6 +103,7 @@ def test_a_refused_connection_is_told_with_its_name(monkeypatch: pytest.MonkeyPa
             port=443,
             protocol="tcp",
             uid=1000,
+            cgroup=77,
             names=("ghcr.io",),
             after="hub.example",
         ),
@@ -153,6 +169,11 @@ def test_what_is_no_copy_of_ours_is_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     )
     assert len(log.read()) == 1
     assert log.lost == 1
+
+
+def test_a_socket_that_is_gone_has_no_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
+    (refusal,) = listening(monkeypatch, copy(tcp(HOST, GHCR))).read()
+    assert (refusal.uid, refusal.cgroup) == (0, None)
 
 
 def test_another_error_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
