@@ -8,7 +8,7 @@ BIN := .venv/bin
 SUITE ?= trixie
 TARGET ?= test
 
-.PHONY: help packages venv lint unit lab kernel test bench fuzz demo lock fresh-root clean root
+.PHONY: help packages venv lint unit lab kernel test bench fuzz demo install uninstall lock fresh-root clean root
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,8 +55,15 @@ bench: root ## Measure ramfw and its peers side by side, into build/bench.json (
 	@tests/setup/venv.sh
 	@$(BIN)/python -m tests.bench $(BENCH_ROWS) $(if $(PAIRS),--pairs $(PAIRS))
 
+install: root ## Install ramfw as a service of this machine, or a new version of it (root)
+	@tests/setup/packages.sh runtime
+	@install/install.sh
+
+uninstall: root ## Take the service, its rules, its user and its policy off this machine (root)
+	@install/uninstall.sh
+
 lock: ## Lock the newest versions of the requirements again (needs uv)
-	for name in requirements requirements-dev; do \
+	for name in requirements requirements-build requirements-dev; do \
 	    uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 \
 	        --generate-hashes --custom-compile-command 'make lock' $$name.in -o $$name.txt; \
 	done

@@ -28,7 +28,7 @@ PATIENCE = 5.0
 MOST_CONNECTIONS = 32
 CALLER = "caller"
 """The argument that every handler gets: the user who asks. Nobody can give it."""
-FOR_ROOT = frozenset({"reload", "suggest", "unload"})
+FOR_ROOT = frozenset({"reload", "suggest", "unload", "canary"})
 """Commands that change something, or tell what others asked for."""
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -26,13 +27,16 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, journal, policyfile
 from ramfw.control_server import CALLER, Arguments, ControlServer
+from ramfw.core.catalog import shipped
 from ramfw.core.commands import Command, Decide, Note, Program, ReadTable, Release, Resolve, Watch
-from ramfw.core.engine import Engine
+from ramfw.core.engine import CANARY_SILENCE, Engine
 from ramfw.core.events import (
     Address,
     AnswersHeld,
+    CanaryReported,
     Committed,
     Event,
+    NoCgroupMatch,
     PolicyLoaded,
     PolicyRefused,
     RefusalsSeen,
@@ -48,13 +52,16 @@ from ramfw.core.learning import suggestion
 from ramfw.core.marks import MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
+from ramfw.core.policy_parser import parse
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
-from ramfw.notify import notify
+from ramfw.keeper import Keeper
+from ramfw.notify import keep, kept, notify
+from ramfw.observe.cgroups import nft_prefix
 from ramfw.observe.conntrack import held_ids
 from ramfw.observe.dnswatch import A_READING, DnsWatch
 from ramfw.observe.following import follow
@@ -62,9 +69,12 @@ from ramfw.observe.given_names import Known
 from ramfw.observe.openings import OpeningsWatch
 from ramfw.observe.refusals import RefusalLog
 from ramfw.observe.resolver import Resolver
+from ramfw.observe.tamper import TamperWatch
 from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
+from ramfw.program.lock import NETLINK_NETFILTER
 from ramfw.program.nft import Nft
+from ramfw.state import State
 from ramfw.watchdog import BEAT, Watchdog
 from ramfw.wire import first_bytes
 
@@ -72,6 +82,8 @@ log = logging.getLogger("ramfw")
 T = TypeVar("T")
 
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
+LOCK = "lock"
+"""The name under which the service manager keeps the socket that owns the table."""
 MOST_TOGETHER = 64
 """Events in a row that one transaction may wait for."""
 ALLOCATIONS_A_COLLECTION = 50_000
@@ -85,19 +97,37 @@ RELOAD_PATIENCE = 8.0
 """Seconds after which `reload` answers though names are still being asked for."""
 
 
-def run(policy: Path, control: Path) -> int:
+def run(policy: Path, control: Path, directory: Path | None = None) -> int:
     """Enforce the policy in this network namespace until SIGTERM or `unload`.
 
-    The rules stay when it ends by a signal. Raises PolicyError, MissingError or ControlError
-    where it cannot start; nothing in the kernel has changed then.
+    In the directory the last good rules and policy are kept; where the policy file is bad at the
+    start, the last good one is in force. The rules stay when it ends by a signal. Raises
+    PolicyError, MissingError or ControlError where it cannot start; nothing in the kernel has
+    changed then.
     """
     _log_to_stderr()
-    loaded, warnings = policyfile.read(policy)
-    daemon = Daemon(policy, control, Watchdog().beat)
+    state = State(directory) if directory else None
+    loaded = _policy_at_start(policy, state)
+    daemon = Daemon(policy, control, Watchdog().beat, state)
+    asyncio.run(daemon.run(*loaded))
+    return 0
+
+
+def _policy_at_start(path: Path, state: State | None) -> tuple[Policy, str, tuple[str, ...]]:
+    """The policy, its text, and what is wrong with the file where it is the last good one's."""
+    try:
+        policy, warnings, text = policyfile.read_text(path)
+    except PolicyError as error:
+        kept = state.last_policy() if state else None
+        if kept is None:
+            raise
+        with contextlib.suppress(PolicyError):
+            policy, _ = parse(kept, str(path), shipped())
+            return policy, kept, tuple(str(problem) for problem in error.problems)
+        raise
     for warning in warnings:
         log.warning("%s", warning)
-    asyncio.run(daemon.run(loaded))
-    return 0
+    return policy, text, ()
 
 
 def _log_to_stderr() -> None:
@@ -110,7 +140,11 @@ class Daemon:
     """One engine, one kernel table, one control socket."""
 
     def __init__(
-        self, policy_path: Path, control_path: Path, show_life: Callable[[], None]
+        self,
+        policy_path: Path,
+        control_path: Path,
+        show_life: Callable[[], None],
+        state: State | None = None,
     ) -> None:
         """Raises MissingError where libnftables is not there.
 
@@ -135,13 +169,18 @@ class Daemon:
         self._kernel_thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
         self._kernel: Kernel = self._kernel_thread.submit(Nft).result()
         self._kernel_lock = threading.Lock()
-        self._batches = Batches()
+        self._lock_problem = self._kernel_thread.submit(self._lock_table).result()
+        owner = self._kernel.shared_socket()
+        self._batches = Batches(owner) if owner else Batches()
         self._dns: DnsWatch | None = None
         self._openings: OpeningsWatch | None = None
         self._refusals: RefusalLog | None = None
+        self._tamper: TamperWatch | None = None
+        self._blind = ""
+        self._keeper = Keeper(state, nft_prefix())
 
-    async def run(self, policy: Policy) -> None:
-        """Until `stop`; see the module's `run`."""
+    async def run(self, policy: Policy, text: str = "", problems: tuple[str, ...] = ()) -> None:
+        """Until `stop`; see the module's `run`. `problems` of the file that it stands in for."""
         handlers = {
             "status": self._status,
             "wait": self._wait,
@@ -150,15 +189,25 @@ class Daemon:
             "log": self._log,
             "reload": self._reload,
             "unload": self._unload,
+            "canary": self._canary,
         }
         try:
             server = ControlServer(self._control_path, handlers)
             async with server, asyncio.TaskGroup() as self._tasks:
-                await self._main_loop(policy)
+                self._keeper.loaded(policy, text)
+                await self._main_loop(policy, problems)
                 for task in self._running:
                     task.cancel()
         finally:
             self._close_sockets()
+
+    def _lock_table(self) -> str:
+        """Own the table from now on, by an earlier daemon's socket if one was kept."""
+        problem = self._kernel.lock_table(_kept_socket())
+        if (owner := self._kernel.shared_socket()) is not None:
+            with owner:
+                keep(LOCK, owner.fileno())
+        return problem
 
     def _close_sockets(self) -> None:
         if self._dns is not None:
@@ -176,11 +225,14 @@ class Daemon:
             self._refusals.close()
             self._refusals = None
         self._batches.close()
+        if self._tamper is not None:
+            self._tamper.close()
 
     async def _show_life(self) -> None:
         while True:
             self._beat()
             notify("WATCHDOG=1")
+            self._keep_last_good()
             if self._dns is not None:
                 self._dns.read_questions(time.monotonic())
             self._read_openings()
@@ -188,7 +240,10 @@ class Daemon:
             self._events.put_nowait(Tick())
             await asyncio.sleep(BEAT)
 
-    async def _main_loop(self, policy: Policy) -> None:
+    async def _main_loop(self, policy: Policy, problems: tuple[str, ...]) -> None:
+        if "NOTIFY_SOCKET" in os.environ:
+            # The service manager that started the daemon starts the canary as well.
+            self._engine.health.canary_due = time.monotonic() + CANARY_SILENCE
         self._start(self._show_life())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -198,9 +253,14 @@ class Daemon:
         self._handle(self._open_openings_watch(watch, policy))
         self._handle(TurningChanged(*await self._in_kernel_thread(self._kernel.turning)))
         self._open_refusal_log()
+        self._watch_tampering()
+        if not await self._in_kernel_thread(self._kernel.matches_cgroups):
+            self._handle(NoCgroupMatch())
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
         self._handle(TableRead(state))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
+        if problems:
+            self._handle(PolicyRefused(problems))
         deferred = 0
         while True:
             try:
@@ -252,6 +312,18 @@ class Daemon:
             gc.set_threshold(ALLOCATIONS_A_COLLECTION)
             log.info("the policy is in force: %s", self._policy_path)
             notify("READY=1")
+        self._keep_last_good()
+
+    def _keep_last_good(self) -> None:
+        async def keep(work: Callable[[], None]) -> None:
+            before = self._keeper.problem
+            await asyncio.to_thread(work)
+            if (problem := self._keeper.problem) and problem != before:
+                log.error("%s", problem)
+            self._keep_last_good()
+
+        if (work := self._keeper.due(self._engine)) is not None:
+            self._start(keep(work))
 
     def _carry_out(self, command: Command) -> Event | None:  # noqa: C901 - a case each
         """Do it, or begin to; what came of it where that is known at once."""
@@ -373,6 +445,16 @@ class Daemon:
         if self._openings is not None and (event := self._openings.read()) is not None:
             self._handle(event)
 
+    def _watch_tampering(self) -> None:
+        """Before the table is read, so that no change falls in between."""
+        try:
+            self._tamper = TamperWatch()
+        except ObserveError as error:
+            self._blind = str(error)
+            log.error("%s", error)  # noqa: TRY400 - the cause is told
+        else:
+            self._start(self._pass_on(self._tamper.changes()))
+
     def _read_dns_watch(self) -> None:
         if self._dns is None:
             return
@@ -437,19 +519,32 @@ class Daemon:
     async def _status(self, arguments: Arguments) -> dict[str, Any]:
         counts = await self._in_kernel_thread(self._kernel.counts)
         now = time.monotonic()
+        tally = self._dns.tally if self._dns else Tally()
+        facts = report(self._engine, counts, tally, now, int(arguments[CALLER]))
+        if self._lock_problem:
+            facts["problems"].append(
+                {
+                    "what": f"the table is not locked: {self._lock_problem}",
+                    "follows": "root's other programs can change it: it is put right within "
+                    "milliseconds, and who did it is told; what is sent meanwhile passes",
+                    "mend": "Debian 13 has both",
+                }
+            )
+        facts["alarms"] += filter(None, (self._keeper.problem, self._blind))
         return {
             "version": __version__,
             "pid": os.getpid(),
             "policy": str(self._policy_path),
             "uptime": now - self._started,
-            **report(
-                self._engine,
-                counts,
-                self._dns.tally if self._dns else Tally(),
-                now,
-                int(arguments[CALLER]),
-            ),
+            "state": self._keeper.report(),
+            "lock": {"held": not self._lock_problem, "problem": self._lock_problem},
+            **facts,
         }
+
+    async def _canary(self, arguments: Arguments) -> dict[str, Any]:
+        told = CanaryReported(bool(arguments["holds"]), str(arguments["detail"])[:1000])
+        self._events.put_nowait(told)
+        return {}
 
     async def _wait(self, arguments: Arguments) -> dict[str, Any]:
         await self._settle(min(float(arguments.get("seconds", 10.0)), LONGEST_WAIT))
@@ -488,15 +583,16 @@ class Daemon:
         return suggestion(self._engine.learning, self._engine.policy, time.monotonic())
 
     async def _reload(self, _: Arguments) -> dict[str, Any]:
-        policy, warnings = await self._read_policy()
+        policy, warnings, text = await self._read_policy()
+        self._keeper.loaded(policy, text)
         self._events.put_nowait(PolicyLoaded(policy, await self._held_ids(policy)))
         await self._settle(RELOAD_PATIENCE)
         return {"in_force": self._engine.in_force, "warnings": [str(w) for w in warnings]}
 
-    async def _read_policy(self) -> tuple[Policy, tuple[Problem, ...]]:
+    async def _read_policy(self) -> tuple[Policy, tuple[Problem, ...], str]:
         """The policy file as it is now; a bad one is told to the engine, and raised."""
         try:
-            return await asyncio.to_thread(policyfile.read, self._policy_path)
+            return await asyncio.to_thread(policyfile.read_text, self._policy_path)
         except PolicyError as error:
             self._events.put_nowait(PolicyRefused(tuple(str(p) for p in error.problems)))
             raise
@@ -526,6 +622,21 @@ class Daemon:
         except ObserveError as error:
             log.warning("%s", error)
             return frozenset()
+
+
+def _kept_socket() -> socket.socket | None:
+    """The netlink socket that the service manager kept for us, if it is one."""
+    descriptor = kept(LOCK)
+    if descriptor is None:
+        return None
+    try:
+        found = socket.socket(fileno=descriptor)
+    except OSError:
+        return None
+    if (found.family, found.proto) != (socket.AF_NETLINK, NETLINK_NETFILTER):
+        found.close()
+        return None
+    return found
 
 
 def _is_name(host: str) -> bool:

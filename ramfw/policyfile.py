@@ -7,6 +7,7 @@ the name that was given and those where the file really is, which differ where a
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shlex
@@ -20,6 +21,8 @@ from ramfw.core.policy_parser import catalog_file, parse
 from ramfw.errors import PolicyError, Problem
 
 MAX_BYTES = 1 << 20
+FIRST_PERSON = 1000
+"""The first uid that is no service's (login.defs(5), UID_MIN)."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -33,6 +36,14 @@ def read(path: Path, catalog: Catalog | None = None) -> tuple[Policy, tuple[Prob
     their own: a draft to be checked. Raises PolicyError with all that is wrong with the file and
     with what is in it, and nothing else.
     """
+    policy, warnings, _ = read_text(path, catalog)
+    return policy, warnings
+
+
+def read_text(
+    path: Path, catalog: Catalog | None = None
+) -> tuple[Policy, tuple[Problem, ...], str]:
+    """As `read`, and the text that the policy was read from."""
     problems, text = _contents(path, "policy")
     if text is None:
         raise PolicyError(tuple(problems))
@@ -42,7 +53,7 @@ def read(path: Path, catalog: Catalog | None = None) -> tuple[Policy, tuple[Prob
         raise PolicyError((*problems, *error.problems)) from None
     if problems:
         raise PolicyError(tuple(problems))
-    return policy, warnings
+    return policy, warnings, text
 
 
 def catalog_of(path: Path) -> Catalog:
@@ -130,7 +141,11 @@ def _not_opened(path: Path, error: OSError | ValueError, what: str) -> Problem:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> Problem:
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    hint = "read it as root" if isinstance(error, PermissionError) else ""
+    hint = ""
+    if isinstance(error, PermissionError):
+        name = shlex.quote(str(path))
+        for_service = f"chgrp {grp.getgrgid(os.getegid()).gr_name} {name} && chmod 640 {name}"
+        hint = "read it as root" if _is_person() else for_service
     return Problem(str(path), 0, "", f"cannot be read: {words}", hint)
 
 
@@ -145,8 +160,9 @@ def _not_a_file(path: Path, status: os.stat_result, what: str) -> Problem:
 def _ownership(path: Path, status: os.stat_result, what: str) -> list[Problem]:
     problems = []
     name = shlex.quote(str(path))
-    # For root, geteuid() is 0: then only root's own file will do.
-    if status.st_uid not in {0, os.geteuid()}:
+    # For root and for the daemon's own user, only root's file will do.
+    own = {os.geteuid()} if _is_person() else set()
+    if status.st_uid not in {0} | own:
         message = f"is owned by {_user(status.st_uid)}: only root may write a {what}"
         problems.append(Problem(str(path), 0, "", message, f"chown root: {name}"))
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -168,6 +184,11 @@ def _directories(path: Path, descriptor: int) -> list[Problem]:
             hint = f"chmod o-w {shlex.quote(str(directory))}"
             problems.append(Problem(str(path), 0, "", message, hint))
     return problems
+
+
+def _is_person() -> bool:
+    """Whether the caller is somebody who may have drafts, and no service's user."""
+    return os.geteuid() >= FIRST_PERSON
 
 
 def _user(uid: int) -> str:

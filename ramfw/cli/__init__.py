@@ -4,7 +4,18 @@ Each command imports what it needs when it is called, because `ramfw status` sho
 A command is known by importing its module here.
 """
 
-from ramfw.cli import catalog, discover, explainer, learning, log, machine, policy, service
+from ramfw.cli import (
+    catalog,
+    discover,
+    explainer,
+    learning,
+    log,
+    machine,
+    policy,
+    service,
+    units,
+    wsl,
+)
 from ramfw.cli.base import main
 
 __all__ = [
@@ -17,4 +28,6 @@ __all__ = [
     "main",
     "policy",
     "service",
+    "units",
+    "wsl",
 ]

@@ -27,6 +27,7 @@ NOT_RUNNING = 4
 LACKING = 5
 
 DEFAULT_POLICY = Path("/etc/ramfw/policy.toml")
+DEFAULT_STATE = Path("/var/lib/ramfw")
 
 ORDER = (
     "run",
@@ -40,7 +41,7 @@ ORDER = (
     "unload",
     "log",
     "doctor",
-    *("explainer", "signer"),
+    *("wsl", "boot", "canary", "explainer", "signer"),
 )
 
 EXIT_CODES = (

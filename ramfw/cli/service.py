@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,8 +25,15 @@ RELOAD_TIMEOUT = 60.0
 
 @main.command(epilog=examples("sudo ramfw run --policy /etc/ramfw/policy.toml"))
 @places
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help="Keep the last good rules and policy there, for the next boot; the unit names "
+    "/var/lib/ramfw.",
+)
 @click.pass_obj
-def run(instance: Instance) -> None:
+def run(instance: Instance, state: Path | None) -> None:
     """Enforce the policy, in the foreground.
 
     SIGHUP reads the policy again. SIGTERM ends the daemon and leaves the rules in place: what was
@@ -33,10 +41,12 @@ def run(instance: Instance) -> None:
     """
     from ramfw import daemon
 
-    sys.exit(daemon.run(instance.policy, instance.control))
+    sys.exit(daemon.run(instance.policy, instance.control, state))
 
 
-@main.command(epilog=examples("ramfw status", "ramfw status --wait 10 --json"))
+@main.command(
+    epilog=examples("ramfw status", "ramfw status --wait 10 --json", "ramfw status --check")
+)
 @places
 @facts_as_json
 @click.option(
@@ -46,8 +56,13 @@ def run(instance: Instance) -> None:
     callback=a_number,
     help="Wait until the rules are in force and every name was asked for; exit code 1 if not.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="For monitoring: exit code 1 where anything is not as it is meant to be.",
+)
 @click.pass_obj
-def status(instance: Instance, wait: float | None) -> None:
+def status(instance: Instance, wait: float | None, *, check: bool) -> None:
     """Say what is enforced, permitted and refused, and what is not.
 
     For what is not enforced, it says why, what follows, and what mends it.
@@ -60,6 +75,10 @@ def status(instance: Instance, wait: float | None) -> None:
     if wait is not None and not facts["settled"]:
         for line in status_text.missing(facts):
             click.echo(f"ramfw: not settled within {wait:g} s: {clean(line)}", err=True)
+        sys.exit(FAILED)
+    if check and facts["alarms"]:
+        for line in facts["alarms"]:
+            click.echo(f"ramfw: {clean(line)}", err=True)
         sys.exit(FAILED)
 
 

@@ -101,6 +101,8 @@ class Machine:
     names: bool = False
     """Whether first bytes can be held: where answers can, and nobody else listens for them."""
     turning: Turning = Turning.NONE
+    by_cgroup: bool = True
+    """Whether rules can match a socket's cgroup; without, only the host as a whole is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,8 @@ class _Compiler:
 
     def _cgroup_levels(self) -> list[tuple[ScopeName, int]]:
         """Which levels the patterns reach: one set and one rule for each."""
+        if not self.machine.by_cgroup:
+            return []
         patterns = {
             ScopeName.ENGINES: self.policy.engines.cgroups,
             ScopeName.CONTAINERS: self.policy.containers.cgroups,

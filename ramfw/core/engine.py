@@ -10,8 +10,9 @@ the table and starting from what is really there.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -30,11 +31,13 @@ from ramfw.core.commands import (
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.events import (
     AnswersHeld,
+    CanaryReported,
     CgroupsChanged,
     Committed,
     Event,
     HeldAnswer,
     LinksChanged,
+    NoCgroupMatch,
     OpeningsHeld,
     PolicyLoaded,
     PolicyRefused,
@@ -44,6 +47,7 @@ from ramfw.core.events import (
     Resolved,
     ServersChanged,
     TableRead,
+    TableTouched,
     Tick,
     TurningChanged,
     WatchChanged,
@@ -68,6 +72,10 @@ from ramfw.core.watch_rules import WatchForm
 LONGEST_BACKOFF = 30.0
 LONGEST_HOLD = 2.0
 """Seconds that an answer waits at most: less than resolvers do before they ask again."""
+CANARY_SILENCE = 180.0
+"""Seconds without the canary, which comes every minute, after which that is a fault."""
+MOST_TOUCHES = 20
+"""Changes by others that are remembered."""
 MOST_LEARNED_NAMES = 20_000
 """Names with leases, beyond which no name that only a wildcard permits is learned."""
 MOST_NAMES_TOLD = 4
@@ -107,6 +115,18 @@ class Facts:
     servers: ServersChanged | None = None
     watch: WatchChanged | None = None
     turning: TurningChanged | None = None
+    canary: CanaryReported | None = None
+    by_cgroup: bool = True
+
+
+@dataclass(slots=True)
+class Touch:
+    """A change of the table by somebody else, and when the rules were as meant again."""
+
+    at: float
+    pid: int
+    program: str
+    mended_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -114,10 +134,15 @@ class Health:
     """What status tells about programming the kernel."""
 
     verified_at: float | None = None
+    canary_at: float | None = None
+    canary_due: float | None = None
+    """Until when the canary must have been heard; None where nobody starts one."""
     last_rejection: str = ""
     rejections: int = 0
     mismatches: int = 0
     policy_problems: tuple[str, ...] = ()
+    touches: deque[Touch] = field(default_factory=lambda: deque(maxlen=MOST_TOUCHES))
+    touched: int = 0
     answers_learned: int = 0
     answers_beyond_bound: int = 0
 
@@ -143,6 +168,8 @@ class Engine:
         self._pending: Pending | None = None
         self._table_was_read = False
         self._reading = False
+        self._touched = False
+        """Whether the table is to be looked at, because somebody else changed it."""
         self._failures = 0
         self._static_due: float | None = None
         self._held: dict[int, float] = {}
@@ -172,6 +199,9 @@ class Engine:
             commands += self._take_in(event, now)
             self._housekeeping(now)
             commands += [Resolve(name) for name in self._due_names(now)]
+        if self._touched and self._table_was_read and not (self._pending or self._reading):
+            self._touched, self._reading = False, True
+            commands.append(ReadTable(with_grants=True))
         if more and isinstance(event, Resolved):
             return commands
         if (program := self._next_transaction(now)) is not None:
@@ -179,6 +209,7 @@ class Engine:
         elif self._failures or not (self._pending or self._reading):
             commands += self._let_go(self._waiting)
             self._waiting.clear()
+        self._mended(now)
         if self._held:
             overdue = takewhile(lambda item: item[1] <= now, self._held.items())
             commands += self._let_go([handle for handle, _ in overdue])
@@ -254,6 +285,12 @@ class Engine:
                 yield from self._table_read(event, now)
             case Rejected(reason):
                 yield from self._rejected(reason, now)
+            case NoCgroupMatch():
+                self.facts.by_cgroup, self._desired = False, None
+            case TableTouched(pid, program):
+                yield self._table_touched(pid, program, now)
+            case CanaryReported():
+                yield from self._canary_reported(event, now)
             case AnswersHeld() | Committed() | Tick():
                 pass
 
@@ -290,6 +327,29 @@ class Engine:
         if (record := self.refusals.note(refusal, now)) is not None:
             level = "info" if refusal.audited else "warning"
             yield Note(level, sentence(record), journal_fields(record))
+
+    def _table_touched(self, pid: int, program: str, now: float) -> Note:
+        self._touched = True
+        if not program:
+            return Note(
+                "warning", "changes of the rules came too quickly to be seen: looked at now"
+            )
+        self.health.touches.append(Touch(now, pid, program))
+        self.health.touched += 1
+        who = f"{program} (pid {pid})"
+        return Note("err", f"{who} changed the table inet ramfw: it is put right now")
+
+    def _mended(self, now: float) -> None:
+        if self.health.touches and self.in_force and not self._touched:
+            for touch in self.health.touches:
+                touch.mended_at = touch.mended_at or now
+
+    def _canary_reported(self, event: CanaryReported, now: float) -> Iterable[Command]:
+        before, self.facts.canary = self.facts.canary, event
+        self.health.canary_at, self.health.canary_due = now, now + CANARY_SILENCE
+        if before is None or before.holds != event.holds:
+            words = "holds" if event.holds else "DOES NOT HOLD"
+            yield Note("info" if event.holds else "err", f"the filter {words}: {event.detail}")
 
     def _servers_changed(self, event: ServersChanged, now: float) -> Iterable[Command]:
         before, self.facts.servers = self.facts.servers, event
@@ -418,7 +478,7 @@ class Engine:
             if not first and self._differs(event.state):
                 self.health.mismatches += 1
                 yield Note("warning", "the table is not as it was meant; it is put right now")
-            self._start_from(event, now)
+            self._start_from(event, now, adopts=first)
             return
         if self._differs(event.state):
             self.health.verified_at = None
@@ -443,12 +503,12 @@ class Engine:
         )
         return diff(replace(meant, sets=tuple(sets)).as_read(), state.ruleset) != NOTHING_TO_DO
 
-    def _start_from(self, event: TableRead, now: float) -> None:
+    def _start_from(self, event: TableRead, now: float, *, adopts: bool) -> None:
         """Take what is really there as the ground, and let the next transaction mend it."""
         state = event.state
         self.believed = Believed(state.ruleset if state else None)
         held = state.grants if state else None
-        self.ledger.start_from(held or {}, self.permissions, now)
+        self.ledger.start_from(held or {}, self.permissions, now, adopts=adopts)
         self.ledger.touch(self.leases.addresses())
         self.ledger.touch(self.permissions.places())
 
@@ -550,6 +610,7 @@ class Engine:
             watch.form if watch else WatchForm.NONE,
             watch is not None and watch.names,
             turning.turning if turning else Turning.NONE,
+            self.facts.by_cgroup,
         )
         return compile_ruleset(policy, machine, self.numbering.numbered.values())
 

@@ -258,6 +258,30 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class NoCgroupMatch:
+    """This kernel cannot tell sockets by their cgroup, so it cannot tell engines from the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableTouched:
+    """Somebody else committed a change of the table; no `program` where it is not known whether.
+
+    `pid` is as the kernel counts, outside of any PID namespace.
+    """
+
+    pid: int
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReported:
+    """The filter was tried from inside the engines' slice: whether it holds, and what was seen."""
+
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline passed, and nothing else happened."""
 
@@ -277,5 +301,8 @@ Event = (
     | TableRead
     | Committed
     | Rejected
+    | CanaryReported
+    | TableTouched
+    | NoCgroupMatch
     | Tick
 )

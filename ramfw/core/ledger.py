@@ -23,6 +23,8 @@ MOST_GRANTS_A_TRANSACTION = 4096
 WORTH_RENEWING = 20.0
 """Seconds of life that a renewal must add to be sent: less than a lease's grace, so that what is
 left outlives the TTL of the answer that was not worth one."""
+ROUNDING = 5.0
+"""Seconds by which a grant's life may be read longer than it was given: nft rounds."""
 SWEEP_EVERY = 60.0
 """Seconds between clearings of grants that the kernel has let expire."""
 
@@ -59,13 +61,28 @@ class Ledger:
         }
 
     def start_from(
-        self, held: Mapping[GrantKey, HeldGrant], permissions: Permissions, now: float
+        self,
+        held: Mapping[GrantKey, HeldGrant],
+        permissions: Permissions,
+        now: float,
+        *,
+        adopts: bool,
     ) -> None:
-        """Take what was read as what there is."""
-        self._grants.clear()
+        """Take what was read as what there is.
+
+        A daemon that starts adopts what an earlier one left. Later, what the ledger does not know
+        was put there by somebody else, and goes.
+        """
+        before, self._grants = self._grants, {}
         for key, grant in held.items():
             self._put(key, Wanted(grant.entry_id, now + grant.remaining))
         self.recheck(permissions)
+        if not adopts:
+            self._stale |= {
+                key
+                for key, found in self._all()
+                if _is_strange(found, before.get(key.map, {}).get(key.packed))
+            }
 
     def _get(self, key: GrantKey) -> Wanted | None:
         held = self._grants.get(key.map)
@@ -192,3 +209,12 @@ def _remove(key: GrantKey, held: Wanted, now: float) -> list[Operation]:
         return [DeleteGrant(key)]
     # Deleting an element that has just expired fails; adding it first makes sure that it is there.
     return [AddGrant(key, held.entry_id, _timeout(held.expires, now)), DeleteGrant(key)]
+
+
+def _is_strange(found: Wanted, known: Wanted | None) -> bool:
+    """Whether a grant that was read is not the one that the kernel was given."""
+    return (
+        known is None
+        or known.entry_id != found.entry_id
+        or known.expires + ROUNDING < found.expires
+    )

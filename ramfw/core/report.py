@@ -25,6 +25,8 @@ from ramfw.core.watch_rules import WatchForm
 
 Report = dict[str, Any]
 NOTHING = Count()
+RECENT = 3600.0
+"""Seconds for which somebody's change of the rules is an alarm."""
 
 
 LATEST_REFUSALS = 5
@@ -63,6 +65,7 @@ def report(engine: Engine, counts: Counts, tally: Tally, now: float, viewer: int
             "answers_beyond_bound": health.answers_beyond_bound,
             **asdict(tally),
         },
+        "by_cgroup": facts.by_cgroup,
         "links": {
             "bridges": sorted(links.bridges) if links else [],
             "uplinks": sorted(links.uplinks) if links else [],
@@ -80,6 +83,21 @@ def report(engine: Engine, counts: Counts, tally: Tally, now: float, viewer: int
         ],
         "revoked": _count(counts.named.get("revoked", NOTHING)),
         "catalog": in_force(policy.catalog),
+        "canary": {
+            "holds": facts.canary.holds if facts.canary else None,
+            "detail": facts.canary.detail if facts.canary else "",
+            "ago": None if health.canary_at is None else now - health.canary_at,
+        },
+        "tampering": [
+            {
+                "program": touch.program,
+                "pid": touch.pid,
+                "ago": now - touch.at,
+                "mended_after": None if touch.mended_at is None else touch.mended_at - touch.at,
+            }
+            for touch in health.touches
+        ],
+        "alarms": list(_alarms(engine, now)),
         "policy_problems": list(health.policy_problems),
         "problems": [
             {"what": what, "follows": follows, "mend": mend}
@@ -192,6 +210,23 @@ def _host_problem(engine: Engine, target: Target) -> str:
     return ""
 
 
+def _alarms(engine: Engine, now: float) -> Iterator[str]:
+    """What is not as it is meant to be now, a sentence each; what cannot be is a problem."""
+    facts, health = engine.facts, engine.health
+    if not engine.in_force:
+        yield "the rules are not in force"
+    recent = [touch for touch in health.touches if now - touch.at < RECENT]
+    if recent:
+        who = ", ".join(dict.fromkeys(f"{touch.program} (pid {touch.pid})" for touch in recent))
+        yield f"within the hour others changed the rules, which were put right: {who}"
+    if facts.canary and not facts.canary.holds:
+        yield f"the filter does not hold: {facts.canary.detail}"
+    if health.canary_due is not None and health.canary_due < now:
+        yield "the filter was not tested from inside for minutes: systemctl status ramfw-canary"
+    if health.policy_problems:
+        yield "the policy file is bad, and the last good policy is in force: ramfw check"
+
+
 def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
     facts = engine.facts
     if policy.mode is Mode.AUDIT:
@@ -219,19 +254,7 @@ def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
             "a client can reach any registry that the proxy lets through",
             "filter CONNECT on the proxy",
         )
-    if facts.cgroups and facts.cgroups.problem:
-        yield (
-            facts.cgroups.problem,
-            "engines are not told from the rest of the host",
-            "ramfw doctor",
-        )
-    elif policy.engines.mode is not ScopeMode.OFF and not _engine_exists(engine):
-        follows = "one that starts is followed within milliseconds of its cgroup's making"
-        yield (
-            "no cgroup of an engine exists now",
-            f"{follows}; in a slice that is kept, from its first packet",
-            "start the engine with Slice=engines.slice",
-        )
+    yield from _engine_problems(engine, policy)
     if facts.links and facts.links.unfollowed:
         yield (
             f"macvlan or ipvlan interfaces: {', '.join(sorted(facts.links.unfollowed))}",
@@ -273,6 +296,31 @@ def _unexplained(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tup
             f"connections that are turned to the explainer do not arrive ({interface})",
             "they are refused without a word of explanation",
             f"let the host's own firewall take tcp port {EXPLAINER_PORT}",
+        )
+
+
+def _engine_problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
+    """What keeps engines from being told from the rest of the host."""
+    facts = engine.facts
+    if not facts.by_cgroup:
+        yield (
+            "this kernel cannot tell sockets by their cgroup (no CONFIG_NFT_SOCKET)",
+            "engines, and containers on the host's network, are judged as the rest of the host is"
+            + ("" if policy.host.mode is not ScopeMode.OFF else ": not at all"),
+            'mode = "strict" under [scopes.host], then ramfw reload',
+        )
+    elif facts.cgroups and facts.cgroups.problem:
+        yield (
+            facts.cgroups.problem,
+            "engines are not told from the rest of the host",
+            "ramfw doctor",
+        )
+    elif policy.engines.mode is not ScopeMode.OFF and not _engine_exists(engine):
+        follows = "one that starts is followed within milliseconds of its cgroup's making"
+        yield (
+            "no cgroup of an engine exists now",
+            f"{follows}; in a slice that is kept, from its first packet",
+            "start the engine with Slice=engines.slice",
         )
 
 

@@ -75,7 +75,9 @@ def _service_at(packed: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AddTable:
-    """Make the table, if it is not there."""
+    """Make the table, if it is not there; `locked`: owned by the socket that does so."""
+
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

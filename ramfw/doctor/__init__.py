@@ -13,7 +13,7 @@ from ramfw import policyfile
 from ramfw.core.catalog import shipped
 from ramfw.core.policy import Policy
 from ramfw.core.policy_parser import parse
-from ramfw.doctor import engines, kernel, machine
+from ramfw.doctor import engines, kernel, machine, service
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.errors import PolicyError
 
@@ -34,6 +34,7 @@ def examine(
     return (
         *kernel.findings(root, policy, open_checker),
         *machine.findings(root),
+        *service.findings(root),
         *about_policy,
         *engines.findings(root, policy),
     )

@@ -37,7 +37,7 @@ def findings(root: Path, policy: Policy) -> Iterator[Finding]:
             f"one that starts in {SLICE} is filtered from its first packet on",
         )
     for engine in found:
-        yield _finding(engine, policy)
+        yield _finding(root, engine, policy)
 
 
 def running(root: Path) -> Iterator[Running]:
@@ -73,7 +73,14 @@ def is_covered(cgroup: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _finding(engine: Running, policy: Policy) -> Finding:
+def _into_slice(root: Path, engine: Running) -> str:
+    """The command that puts it into the slice, where its unit says that it belongs there."""
+    unit = engine.cgroup.rpartition("/")[2]
+    says_so = (root / "usr/lib/systemd/system" / f"{unit}.d/ramfw.conf").exists()
+    return f"systemctl restart {unit}, for a place in {SLICE}" if says_so else ""
+
+
+def _finding(root: Path, engine: Running, policy: Policy) -> Finding:
     who = f"{engine.name} runs (pid {engine.pid})"
     if not engine.is_here:
         return Finding(
@@ -94,7 +101,8 @@ def _finding(engine: Running, policy: Policy) -> Finding:
     if is_covered(engine.cgroup, [SLICE]):
         return Finding(where, OK, "it is filtered from its first packet on")
     if is_covered(engine.cgroup, patterns):
-        return Finding(where, OK, "it is filtered; after a restart, as soon as its cgroup is seen")
+        follows = "it is filtered; after a restart, as soon as its cgroup is seen"
+        return Finding(where, OK, follows, _into_slice(root, engine))
     if is_covered(engine.cgroup, policy.containers.cgroups):
         return Finding(where, OK, "it is judged as a container")
     return Finding(

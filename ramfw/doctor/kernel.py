@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ramfw.core.compiler import KEY4, KEY6, Machine, compile_ruleset
 from ramfw.core.numbering import number
-from ramfw.core.policy import Policy
+from ramfw.core.policy import Policy, ScopeMode
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import (
     IDS,
@@ -64,6 +64,9 @@ class Checker(Protocol):
 
     def read(self, *, with_grants: bool) -> TableState | None:
         """See `Kernel.read`."""
+
+    def can_lock(self) -> bool:
+        """Whether a table can be owned, and stay when its owner ends. Changes nothing."""
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """See `Kernel.watch_form`."""
@@ -136,10 +139,13 @@ def _asked(root: Path, policy: Policy, open_checker: Callable[[], Checker]) -> I
     yield Finding("nf_tables can be used in this network namespace", OK)
     lacking = [finding for probe in _probes() for finding in _probed(checker, probe)]
     yield from lacking
+    no_cgroups = _refusal(checker, (AddTable(), *_BY_CGROUP))
+    yield _cgroup_match(policy, no_cgroups)
     if any(finding.state == MISSING for finding in lacking):
         return
     yield _watch(checker)
-    yield _whole(checker, policy)
+    yield _lock(checker)
+    yield _whole(checker, policy, by_cgroup=not no_cgroups)
 
 
 def _is_privileged(root: Path) -> bool:
@@ -156,6 +162,19 @@ def _probed(checker: Checker, probe: Probe) -> Iterator[Finding]:
         )
     else:
         yield Finding(f"{probe.what}: works", OK)
+
+
+def _lock(checker: Checker) -> Finding:
+    if checker.can_lock():
+        fact = "the table can be locked (owner, persist): nobody else can change it"
+        return Finding(fact, OK)
+    return Finding(
+        "the table cannot be locked",
+        NOTE,
+        "root's other programs can change it; it is put right within milliseconds, and who did it "
+        "is told; what is sent meanwhile passes",
+        "Linux 6.9 and nftables 1.1.0 or later, as in Debian 13",
+    )
 
 
 def _watch(checker: Checker) -> Finding:
@@ -183,14 +202,34 @@ def _watch(checker: Checker) -> Finding:
             )
 
 
-def _whole(checker: Checker, policy: Policy) -> Finding:
+def _cgroup_match(policy: Policy, refusal: str) -> Finding:
+    what = "matching by cgroup (socket cgroupv2)"
+    if not refusal:
+        return Finding(f"{what}: works", OK)
+    if policy.host.mode is not ScopeMode.OFF:
+        return Finding(
+            f"{what}: not to be had ({refusal})",
+            NOTE,
+            "engines are judged as the rest of the host is: on its registry_ports only",
+            "a kernel with CONFIG_NFT_SOCKET (Debian and Ubuntu have it, WSL 6.6 and 6.18 do not)",
+        )
+    return Finding(
+        f"{what}: not to be had ({refusal})",
+        MISSING,
+        "engines cannot be told from the rest of the host, and the scope host is off: what they "
+        "fetch is not judged; containers on bridges are",
+        'under [scopes.host]: mode = "strict"; or a kernel with CONFIG_NFT_SOCKET',
+    )
+
+
+def _whole(checker: Checker, policy: Policy, *, by_cgroup: bool) -> Finding:
     """The rules of the policy itself, as they would be with no cgroup and no address known."""
     if checker.read(with_grants=False) is not None:
         # Its shape would stand in the way; and what is enforced is not to be risked for a question.
         return Finding("the table inet ramfw is loaded, so the kernel takes such rules", OK)
     # Ids do not matter here: only the shape of the rules does.
     entries = [number(entry_id, entry) for entry_id, entry in enumerate(policy.entries, start=16)]
-    whole = diff(compile_ruleset(policy, Machine(), entries), None)[0]
+    whole = diff(compile_ruleset(policy, Machine(by_cgroup=by_cgroup), entries), None)[0]
     refusal = _refusal(checker, whole)
     if refusal:
         return Finding(
@@ -217,14 +256,12 @@ def _rule(rule: Rule, hook: str = "output", *before: Operation) -> tuple[Operati
     return (*before, AddChain(chain), AddRule(_NAME, rule))
 
 
+_BY_CGROUP = _rule(
+    (Match(SocketCgroup(1), SetRef(_NAME)),), "output", AddSet(NamedSet(_NAME, ("cgroupsv2",)))
+)
+
+
 def _probes() -> Iterator[Probe]:
-    cgroups = NamedSet(_NAME, ("cgroupsv2",), elements=frozenset())
-    yield Probe(
-        "matching by cgroup (socket cgroupv2)",
-        _rule((Match(SocketCgroup(1), SetRef(_NAME)),), "output", AddSet(cgroups.shape)),
-        "engines cannot be told from the rest of the host",
-        "a kernel with CONFIG_NFT_SOCKET (Debian and Ubuntu have it, WSL 6.6 and 6.18 do not)",
-    )
     yield Probe(
         "connection marks (ct mark)",
         _rule((Match(_MARK, 0), SetMark(0xFFFF0000, 1))),

@@ -68,8 +68,24 @@ def _windows(root: Path) -> Iterator[Finding]:
             f"this is WSL2{f' ({distribution})' if distribution else ''}",
             NOTE,
             "all distributions share one network namespace and one set of rules; another "
-            "distribution's root can remove them",
+            "distribution's root can remove them, and its engine is judged as the host is",
             "run ramfw in one distribution, and let people be root in none",
+        )
+        yield from _tunnel(root)
+
+
+TUNNEL = "10.255.255.254"
+"""Where WSL's DNS tunnel answers, unless .wslconfig says otherwise (dnsTunnelingIpAddress)."""
+
+
+def _tunnel(root: Path) -> Iterator[Finding]:
+    """WSL asks Windows for names: the answers come over lo, and nothing of it is on eth0."""
+    resolv = root / "etc/resolv.conf"
+    if resolv.exists() and TUNNEL in resolv.read_text(errors="replace"):
+        yield Finding(
+            f"names are asked for through WSL's DNS tunnel ({TUNNEL})",
+            OK,
+            "it is trusted as the system's server; whoever rules Windows' DNS is believed",
         )
 
 

@@ -66,6 +66,12 @@ def find_v2_root(mountinfo: str) -> CgroupRoot | None:
     return roots[0] if roots else None
 
 
+def nft_prefix(mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """What nft must be given before a cgroup's path on this machine."""
+    root = find_v2_root(mountinfo.read_text(encoding="utf-8"))
+    return root.nft_prefix if root else ""
+
+
 def _mount(line: str) -> _Mount | None:
     before, _, after = line.partition(" - ")
     fields, kind = before.split(), after.split()

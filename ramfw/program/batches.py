@@ -35,11 +35,13 @@ def _nothing() -> None:
 class Batches:
     """One socket; its methods commit all or nothing, and raise KernelError with the first errno."""
 
-    def __init__(self) -> None:
-        """Raises KernelError where the socket cannot be had."""
+    def __init__(self, shared: socket.socket | None = None) -> None:
+        """Raises KernelError where the socket cannot be had.
+
+        `shared` is the socket that owns the table; whoever else uses it, never does so meanwhile.
+        """
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-            self._socket.bind((0, 0))
+            self._socket = shared or _new()
             with suppress(PermissionError):  # in a user namespace of one's own
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND)
             # The kernel's own timeouts: with Python's, each call would be preceded by a poll.
@@ -127,6 +129,12 @@ class Batches:
             raise KernelError(error.errno or 0, operation) from error
         if failed:
             raise KernelError(failed, operation, os.strerror(failed))
+
+
+def _new() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+    made.bind((0, 0))
+    return made
 
 
 def only_grants(transaction: Transaction) -> list[AddGrant | DeleteGrant] | None:

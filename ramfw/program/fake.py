@@ -11,6 +11,7 @@ import errno
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from socket import socket
 from typing import TypeVar
 
 from ramfw.core.ruleset import (
@@ -105,6 +106,19 @@ class FakeKernel:
     def turning(self) -> tuple[Turning, str]:
         """See `Kernel.turning`: this one turns all."""
         return Turning.ALL, ""
+
+    def matches_cgroups(self) -> bool:
+        """See `Kernel.matches_cgroups`."""
+        return True
+
+    def lock_table(self, inherited: socket | None) -> str:
+        """See `Kernel.lock_table`."""
+        del inherited
+        return "a kernel for tests has no lock"
+
+    def shared_socket(self) -> socket | None:
+        """See `Kernel.shared_socket`."""
+        return None
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""

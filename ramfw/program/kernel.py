@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import socket
 from typing import Protocol
 
 from ramfw.core.tablestate import Counts, TableState
@@ -24,6 +25,18 @@ class Kernel(Protocol):
 
     def turning(self) -> tuple[Turning, str]:
         """Which refused connections can be turned, and what hinders more. Changes nothing."""
+
+    def matches_cgroups(self) -> bool:
+        """Whether a rule can match a socket by its cgroup. Changes nothing."""
+
+    def lock_table(self, inherited: socket | None) -> str:
+        """From now on own the table, so that nobody else can change it; or why that cannot be.
+
+        `inherited` is the socket by which an earlier daemon owned it. Raises KernelError.
+        """
+
+    def shared_socket(self) -> socket | None:
+        """The socket that owns the table, for batches of one's own; None where none does."""
 
     def counts(self) -> Counts:
         """All counters, zero where the table is missing. Raises KernelError."""

@@ -10,21 +10,24 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
+from socket import socket
 from typing import Any
 
 from ramfw.core.ruleset import TABLE, Ruleset
 from ramfw.core.tablestate import FOREIGN, Count, Counts, HeldGrant, TableState
-from ramfw.core.transaction import AddRule, GrantKey, Transaction
+from ramfw.core.transaction import AddRule, AddTable, GrantKey, Operation, Transaction
 from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
 from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
+from ramfw.program.lock import Lock, is_locked, is_orphan
 from ramfw.wire.nft_reader import read as read_listing
 from ramfw.wire.nft_writer import OWN, kind, write
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
 ABSENT = "No such file or directory"
+NOT_PERMITTED = "Operation not permitted"
 
 
 def _open_context() -> Any:  # noqa: ANN401 - the binding has no types
@@ -42,16 +45,23 @@ def _open_context() -> Any:  # noqa: ANN401 - the binding has no types
         ) from error
 
 
+def _text_context() -> Any:  # noqa: ANN401
+    context = _open_context()
+    context.set_stateless_output(True)
+    context.set_numeric_prio_output(True)
+    return context
+
+
 class Nft:
     """The table `inet ramfw` of the network namespace that the process is in."""
 
     def __init__(self) -> None:
         """Raises MissingError where libnftables or its binding is not installed."""
-        self._text = _open_context()
-        self._text.set_stateless_output(True)
-        self._text.set_numeric_prio_output(True)
+        self._lock: Lock | None = None
+        self._text = _text_context()
         self._json = _open_context()
         self._json.set_json_output(True)
+        self._by_hand: Batches | None = None
 
     def run(self, transaction: Transaction) -> None:
         """See `Kernel.run`. A rule with an xt target follows in a batch of its own.
@@ -59,12 +69,66 @@ class Nft:
         Until then DNS answers pass unheld, which opens nothing.
         """
         by_hand = [op for op in transaction if isinstance(op, AddRule) and needs_hand(op)]
-        by_text = tuple(op for op in transaction if not needs_hand(op))
+        by_text = tuple(self._locked(op) for op in transaction if not needs_hand(op))
         if by_text:
-            self._command(self._text, write(by_text), "nft transaction")
+            self._change(write(by_text))
         if by_hand:
-            with Batches() as batches:
-                batches.append(by_hand)
+            self._hand().append(by_hand)
+
+    def _hand(self) -> Batches:
+        """One socket for life: by its port its changes are known as ours."""
+        if self._by_hand is None:
+            self._by_hand = Batches(self.shared_socket())
+        return self._by_hand
+
+    # -- the lock ------------------------------------------------------------------------------
+
+    def can_lock(self) -> bool:
+        """Whether a table can be owned, and stay when its owner ends. Changes nothing."""
+        return self._can(f"add table inet {PROBE_TABLE} {{ flags owner, persist; }}\n")
+
+    def lock_table(self, inherited: socket | None) -> str:
+        """See `Kernel.lock_table`. A plain table becomes owned when it is made anew."""
+        if not self.can_lock():
+            if inherited is not None:
+                inherited.close()
+            return "a table can be locked from Linux 6.9 and nftables 1.1.0 on"
+        self._lock = Lock(inherited)
+        self._by_hand = None
+        self._speak_by_lock()
+        return ""
+
+    def shared_socket(self) -> socket | None:
+        """See `Kernel.shared_socket`."""
+        return self._lock.shared() if self._lock else None
+
+    def _speak_by_lock(self) -> None:
+        """Have libnftables use the socket that owns the table, and adopt one that nobody owns."""
+        if self._lock is None:
+            return
+        self._text = self._lock.given_to(_text_context)
+        listing = self._terse_listing()
+        if listing is not None and any(map(is_orphan, read_listing(listing).foreign)):
+            self._command(self._text, write((AddTable(locked=True),)), "nft adopt")
+
+    def _locked(self, operation: Operation) -> Operation:
+        if self._lock is not None and isinstance(operation, AddTable):
+            return AddTable(locked=True)
+        return operation
+
+    def _change(self, text: str) -> None:
+        if self._lock is None:
+            self._command(self._text, text, "nft transaction")
+            return
+        self._lock.drain()
+        try:
+            self._command(self._text, text, "nft transaction")
+        except KernelError as error:
+            if NOT_PERMITTED not in error.detail:
+                raise
+            # libnftables opens a new socket when a listing was interrupted by others' changes.
+            self._speak_by_lock()
+            self._command(self._text, text, "nft transaction")
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """How this kernel can show DNS answers, and what hinders a better way. Changes nothing."""
@@ -72,8 +136,7 @@ class Nft:
         if self._can(native):
             return WatchForm.NATIVE, ""
         try:
-            with Batches() as batches:
-                batches.ask_for_nfqueue()
+            self._hand().ask_for_nfqueue()
         except KernelError:
             pass
         else:
@@ -92,6 +155,12 @@ class Nft:
         if not self._can(f"{PROBE}{rule} fib daddr type local fib daddr oifname lo accept\n"):
             return Turning.SOCKETS, "the kernel has no fib expression (CONFIG_NFT_FIB_INET)"
         return Turning.ALL, ""
+
+    def matches_cgroups(self) -> bool:
+        """See `Kernel.matches_cgroups`. WSL's kernels from 6.6 on have no CONFIG_NFT_SOCKET."""
+        named = f"add set inet {PROBE_TABLE} probe {{ type cgroupsv2; }}\n"
+        rule = f"add rule inet {PROBE_TABLE} probe socket cgroupv2 level 1 @probe\n"
+        return self._can(f"{PROBE}{named}{rule}")
 
     def _can(self, text: str) -> bool:
         self._text.set_dry_run(True)
@@ -122,7 +191,7 @@ class Nft:
             self._command(self._text, f"list {kind(named)} {OWN} {named.name}", "nft list")
             for named in closed
         ]
-        ruleset = read_listing(listing + "".join(sets))
+        ruleset = self._judge_lock(read_listing(listing + "".join(sets)))
         if not with_grants:
             return TableState(ruleset)
         grants: dict[GrantKey, HeldGrant] = {}
@@ -133,6 +202,15 @@ class Nft:
             else:
                 grants[key] = held
         return TableState(replace(ruleset, foreign=ruleset.foreign | unnamed), grants)
+
+    def _judge_lock(self, ruleset: Ruleset) -> Ruleset:
+        """Where the table is to be locked, one that is not is not as it is meant."""
+        if self._lock is None:
+            return ruleset
+        others = frozenset(line for line in ruleset.foreign if not is_locked(line))
+        if others == ruleset.foreign:
+            others |= {"no lock"}
+        return replace(ruleset, foreign=others)
 
     def _terse_listing(self) -> str | None:
         self._text.set_terse_output(True)

@@ -73,6 +73,8 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
         yield from page.wrap(state + settled)
     else:
         yield from page.wrap(_not_in_force(facts))
+    for alarm in facts["alarms"]:
+        yield from (page.paint(line, "bold", "red") for line in page.wrap(f"ALARM: {clean(alarm)}"))
     rows = [("policy", facts["policy"])]
     if organization["contact"]:
         rows.append(("contact", clean(organization["contact"])))
@@ -84,6 +86,10 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
     rows.append(("trusted DNS", f"{servers}, and behind it {behind}" if behind else servers))
     watch = facts["watch"]
     rows.append(("DNS watch", ": ".join(filter(None, (WATCHES[watch["form"]], watch["problem"])))))
+    held = "locked: nobody else can change it" if facts["lock"]["held"] else "watched, not locked"
+    rows.append(("table", held))
+    if facts["canary"]["ago"] is not None:
+        rows.append(("canary", f"{span(facts['canary']['ago'])} ago: {facts['canary']['detail']}"))
     rows.append(
         ("daemon", f"ramfw {facts['version']}, pid {facts['pid']}, up {span(facts['uptime'])}")
     )

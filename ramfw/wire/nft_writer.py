@@ -76,8 +76,8 @@ def write_rule(rule: Rule) -> str:
 
 def _line(operation: Operation) -> str:  # noqa: C901, PLR0911, PLR0912 - a case each
     match operation:
-        case AddTable():
-            return f"add table {OWN}"
+        case AddTable(locked):
+            return f"add table {OWN}{' { flags owner, persist; }' if locked else ''}"
         case DeleteTable():
             return f"delete table {OWN}"
         case AddCounter(name):

@@ -47,3 +47,32 @@ def test_daemon_holds_answers_natively_and_first_connections_work(machine: Machi
     }
     assert story["watch"]["answers_learned"] == 2 * (ROUNDS - 1)
     assert (story["kernel"]["rejections"], story["kernel"]["mismatches"]) == (0, 0)
+
+
+@pytest.mark.timeout(240)
+def test_a_locked_table_is_nobody_else_s_also_while_no_daemon_lives(machine: Machine) -> None:
+    story = told(machine, "tests.kernel.lock")
+    if machine.release.startswith("6.1."):
+        assert story == {"problem": "a table can be locked from Linux 6.9 and nftables 1.1.0 on"}
+        return
+    untouched = {
+        "flush ruleset": "",  # done, and passed over
+        "delete table inet ramfw": "Operation not permitted",
+        "flush chain inet ramfw guard_output": "Operation not permitted",
+        "insert rule inet ramfw guard_output accept": "Operation not permitted",
+        "add table inet ramfw { flags dormant; }": "Operation not permitted",
+        "whole": True,
+    }
+    assert story == {
+        "problem": "",
+        "a plain table is not as meant": ["no lock"],
+        "while the owner lives": untouched,
+        "batches share the lock": True,
+        "it goes on after a new socket": True,
+        "while no daemon lives": untouched,
+        "an heir has the lock": "",
+        "while the heir lives": untouched,
+        "without a keeper it stays": True,
+        "and is adopted": "",
+        "while it was adopted": untouched,
+    }

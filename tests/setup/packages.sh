@@ -1,13 +1,16 @@
 #!/bin/bash
 # Installs the Debian packages that ramfw, its tests and its demo need, and only those that are
 # missing. Works on Debian 12 and 13; asks the network for nothing where nothing is missing.
-# With the argument `bench`, what the benchmarks need is installed as well.
+# With the argument `bench`, what the benchmarks need is installed as well; with `runtime`, only
+# what ramfw itself needs.
 set -euo pipefail
 
 packages=(
     # ramfw itself: the binding is Debian's, so that it fits the system's libnftables
     # (netbase has the names of protocols, without which nft 1.0 refuses rules)
     python3-venv python3-nftables nftables netbase
+)
+others=(
     iproute2 conntrack kmod procps ca-certificates
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin curl openssl busybox-static
@@ -15,6 +18,7 @@ packages=(
     # Debian's own kernels, booted in emulation
     qemu-system-x86 debootstrap cpio
 )
+[[ ${1:-} == runtime ]] || packages+=("${others[@]}")
 if [[ ${1:-} == bench ]]; then
     # load generators: Debian's own, and two small ones of ours that are compiled for each run
     packages+=(dnsperf gcc libc6-dev)
@@ -29,7 +33,7 @@ for package in "${packages[@]}"; do
     installed "$package" || missing+=("$package")
 done
 # Debian 13 has the docker command in a package of its own, Debian 12 in docker.io.
-[[ -x /usr/bin/docker ]] || missing+=(docker-cli)
+[[ ${1:-} == runtime || -x /usr/bin/docker ]] || missing+=(docker-cli)
 
 if ((${#missing[@]} == 0)); then
     echo "packages: all ${#packages[@]} are here"

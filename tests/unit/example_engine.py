@@ -154,5 +154,7 @@ def example_status() -> dict[str, Any]:
         "pid": 4242,
         "policy": "/etc/ramfw/policy.toml",
         "uptime": 11_520.0,
+        "lock": {"held": True, "problem": ""},
+        "state": {"directory": "/var/lib/ramfw", "kept_ago": 60.0, "problem": ""},
         **report(running.engine, counts, Tally(answers=9, unasked=1), NOW + 1),
     }

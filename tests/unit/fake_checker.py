@@ -14,6 +14,7 @@ class Willing:
 
     def __init__(self) -> None:
         self.checked: list[str] = []
+        self.lockable = True
         self.form = (WatchForm.NATIVE, "")
 
     def check(self, transaction: Transaction) -> None:
@@ -21,6 +22,9 @@ class Willing:
 
     def read(self, *, with_grants: bool) -> TableState | None:  # noqa: ARG002
         return None
+
+    def can_lock(self) -> bool:
+        return self.lockable
 
     def watch_form(self) -> tuple[WatchForm, str]:
         return self.form

@@ -145,15 +145,16 @@ def test_the_policy_is_taken_before_and_after_the_command_and_from_the_environme
 def test_run_is_handed_the_policy_and_the_socket_and_its_code_is_returned(
     good: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[Path, Path]] = []
+    seen: list[tuple[Path, Path, Path | None]] = []
 
-    def run(policy: Path, control: Path) -> int:
-        seen.append((policy, control))
+    def run(policy: Path, control: Path, state: Path | None) -> int:
+        seen.append((policy, control, state))
         return 1
 
     monkeypatch.setattr(daemon, "run", run)
     assert ramfw("--policy", good, "run", "--control", path).exit_code == 1
-    assert seen == [(good, path)]
+    assert ramfw("run", "--policy", good, "--control", path, "--state", "/s").exit_code == 1
+    assert seen == [(good, path, None), (good, path, Path("/s"))]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_run_is_handed_the_policy_and_the_socket_and_its_code_is_returned(
 def test_run_that_cannot_begin_says_why(
     error: Exception, code: int, good: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(_policy: Path, _control: Path) -> int:
+    def run(_policy: Path, _control: Path, _state: Path | None) -> int:
         raise error
 
     monkeypatch.setattr(daemon, "run", run)

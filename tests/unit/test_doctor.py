@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ramfw import doctor
+from ramfw import doctor, wslconf
 from ramfw.core.catalog import shipped
 from ramfw.core.policy_parser import parse
 from ramfw.core.watch_rules import WatchForm
-from ramfw.doctor import engines
+from ramfw.doctor import engines, service
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.doctor.kernel import Checker
 from ramfw.errors import MissingError
@@ -84,7 +84,6 @@ def test_a_good_machine_lacks_nothing(machine: MadeUp) -> None:
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("socket cgroupv2", "matching by cgroup"),
         ("ct mark set", "connection marks"),
         ("reject with tcp", "refusing with an answer"),
         ("icmpx", "refusing with an answer"),
@@ -312,3 +311,86 @@ def test_the_real_kernel_is_asked_and_nothing_is_left_in_it(tmp_path: Path) -> N
     assert findings["nf_tables can be used in this network namespace"] == OK
     assert findings["the kernel takes the policy's rules as a whole (a dry run)"] == OK
     assert done.stderr == ""
+
+
+# -- the service -------------------------------------------------------------------------------
+
+UNITS = "usr/lib/systemd/system"
+WSL = "Linux version 6.6.87.2-microsoft-standard-WSL2"
+
+
+def installed(machine: MadeUp) -> None:
+    machine.write(f"{UNITS}/ramfw.service", "")
+    machine.write(f"{UNITS}/docker.service.d/ramfw.conf", "")
+    machine.write("var/lib/ramfw/boot.nft", "")
+    for unit, where in service.WANTED.items():
+        link = machine.root / where / unit
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"/{UNITS}/{unit}")
+
+
+def test_a_machine_without_the_service_is_told_how_to_get_it(machine: MadeUp) -> None:
+    finding = about(machine.examine(), "not a service")
+    assert (finding.state, "make install" in finding.mend) == (NOTE, True)
+
+
+def test_a_whole_service_is_well(machine: MadeUp) -> None:
+    installed(machine)
+    found = machine.examine()
+    assert about(found, "its units are enabled").state == OK
+    assert about(found, "kept for the next boot").state == OK
+
+
+@pytest.mark.parametrize("unit", service.WANTED)
+def test_a_unit_that_is_not_enabled_is_named_with_its_command(machine: MadeUp, unit: str) -> None:
+    installed(machine)
+    (machine.root / service.WANTED[unit] / unit).unlink()
+    finding = about(machine.examine(), f"{unit} is not enabled")
+    assert (finding.state, finding.mend) == (NOTE, f"systemctl enable --now {unit}")
+
+
+def test_what_a_boot_begins_with_is_said(machine: MadeUp) -> None:
+    installed(machine)
+    (machine.root / "var/lib/ramfw/boot.nft").unlink()
+    assert about(machine.examine(), "no last good rules").state == NOTE
+
+
+def test_an_engine_outside_the_slice_is_told_how_to_get_in(machine: MadeUp) -> None:
+    installed(machine)
+    machine.process(7, "dockerd", "/system.slice/docker.service")
+    finding = about(machine.examine(), "dockerd runs")
+    assert finding.state == OK
+    assert finding.mend.startswith("systemctl restart docker.service")
+
+
+def test_a_wsl_distribution_without_systemd_needs_the_hook(machine: MadeUp) -> None:
+    installed(machine)
+    machine.write("proc/version", WSL)
+    finding = about(machine.examine(), "does not start ramfw")
+    assert (finding.state, "ramfw wsl install" in finding.mend) == (NOTE, True)
+    machine.write("etc/wsl.conf", wslconf.with_hook("[boot]\ncommand=service docker start\n"))
+    assert about(machine.examine(), "the distribution starts ramfw").state == OK
+
+
+def test_wsls_dns_tunnel_is_told(machine: MadeUp) -> None:
+    machine.write("proc/version", WSL)
+    machine.write("etc/resolv.conf", "nameserver 10.255.255.254\n")
+    assert about(machine.examine(), "DNS tunnel").state == OK
+
+
+def test_whether_the_table_can_be_locked_is_told(machine: MadeUp) -> None:
+    assert about(machine.examine(), "can be locked").state == OK
+    plain = Willing()
+    plain.lockable = False
+    finding = about(machine.examine(plain), "cannot be locked")
+    assert (finding.state, "Debian 13" in finding.mend) == (NOTE, True)
+
+
+@pytest.mark.parametrize(("mode", "state"), [("strict", NOTE), ("off", MISSING)])
+def test_without_cgroup_matching_the_scope_host_must_do(
+    machine: MadeUp, mode: str, state: str
+) -> None:
+    machine.write("policy.toml", f'version = 1\n[scopes.host]\nmode = "{mode}"\n')
+    finding = about(machine.examine(Without("socket cgroupv2")), "matching by cgroup")
+    assert finding.state == state
+    assert "No such file or directory" in finding.fact

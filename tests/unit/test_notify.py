@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import uuid
 from pathlib import Path
 
 import pytest
 
-from ramfw.notify import notify
+from ramfw.notify import keep, kept, notify
 
 
 def heard(address: str, named: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -37,17 +38,77 @@ def test_states_reach_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_nobody_listens_nothing_happens(
     address: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[str] = []
-    original = socket.socket.sendto
+    tried: list[str] = []
+    original = socket.socket.connect
 
-    def sendto(self: socket.socket, data: bytes, where: str) -> int:
-        sent.append(where)
-        return original(self, data, where)
+    def connect(self: socket.socket, where: str) -> None:
+        tried.append(where)
+        original(self, where)
 
-    monkeypatch.setattr(socket.socket, "sendto", sendto)
+    monkeypatch.setattr(socket.socket, "connect", connect)
     if address is None:
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     else:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
     notify("READY=1")
-    assert sent == ([address] if address else [])
+    keep("lock", 0)
+    assert tried == ([address, address] if address else [])
+
+
+def test_a_descriptor_to_keep_goes_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "notify")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        (tmp_path / "x").open("w") as x,
+    ):
+        manager.bind(path)
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        keep("lock", x.fileno())
+        state, (descriptor,), _flags, _address = socket.recv_fds(manager, 100, 4)
+    assert state == b"FDSTORE=1\nFDNAME=lock\nFDPOLL=0"
+    assert os.fstat(descriptor).st_ino == (tmp_path / "x").stat().st_ino
+    os.close(descriptor)
+
+
+@pytest.fixture
+def handed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Three descriptors as a service manager hands them over, though not from 3 on."""
+    first = os.open(tmp_path, os.O_RDONLY)
+    descriptors = [os.dup2(first, number, inheritable=True) for number in range(500, 503)]
+    os.close(first)
+    monkeypatch.setattr("ramfw.notify.FIRST", 500)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "3")
+    monkeypatch.setenv("LISTEN_FDNAMES", "other:lock:lock")
+    return descriptors
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_what_was_kept_comes_back_once_and_nothing_else_stays_open(handed_over: list[int]) -> None:
+    assert kept("lock") == 501
+    assert [is_open(descriptor) for descriptor in handed_over] == [False, True, False]
+    assert not os.get_inheritable(501)
+    assert kept("lock") is None
+    os.close(501)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LISTEN_PID", "1"), ("LISTEN_FDS", "many"), ("LISTEN_FDNAMES", "a:b:c")]
+)
+def test_what_is_not_meant_for_us_is_not_taken(
+    name: str, value: str, handed_over: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert kept("lock") is None
+    for descriptor in filter(is_open, handed_over):
+        os.close(descriptor)

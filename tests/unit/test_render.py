@@ -105,6 +105,7 @@ in force, read back from the kernel 1 s ago
   contact      https://it.example.com/registries
   trusted DNS  192.0.2.53
   DNS watch    answers held (nft queue)
+  table        locked: nobody else can change it
   daemon       ramfw 0.1.0, pid 4242, up 3 h 12 min
 
 SCOPE       MODE    REFUSED     WHO

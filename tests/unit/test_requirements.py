@@ -32,9 +32,10 @@ def test_every_pin_has_hashes() -> None:
 
 def test_tests_run_with_the_versions_that_are_installed() -> None:
     development = locked("requirements-dev.txt")
-    runtime = locked("requirements.txt")
-    assert runtime
-    assert {pin: development.get(pin) for pin in runtime} == runtime
+    for name in ("requirements.txt", "requirements-build.txt"):
+        installed = locked(name)
+        assert installed
+        assert {pin: development.get(pin) for pin in installed} == installed, name
 
 
 def test_the_project_and_its_lock_name_the_same_requirements() -> None:
@@ -45,5 +46,5 @@ def test_the_project_and_its_lock_name_the_same_requirements() -> None:
 
 
 def test_no_lock_file_names_an_index() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-build.txt", "requirements-dev.txt"):
         assert "://" not in (ROOT / name).read_text()

@@ -1,0 +1,104 @@
+"""Somebody else changes ramfw's table: it is put right at once, and status says who did it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.addresses import GHCR, HUB
+from tests.lab.host import Host
+from tests.lab.internet import Internet
+from tests.lab.policies import HUB_ONLY
+from tests.lab.space import wait_until
+
+
+def put_right(host: Host, changes: int) -> None:
+    """Wait until so many changes were seen, and the last was undone."""
+
+    def done() -> bool:
+        seen = host.status()["tampering"]
+        return len(seen) >= changes and seen[-1]["mended_after"] is not None
+
+    wait_until(done, 10, "the table is as it was meant")
+
+
+def connects(host: Host) -> bool:
+    """Whether the engine's connection comes about; its name would be read only after that."""
+    return host.as_engine("bash", "-c", f"exec 3<>/dev/tcp/{GHCR.v4}/443").ok
+
+
+def remove(host: Host) -> None:
+    host.namespace.sh("nft delete table inet ramfw")
+
+
+def let_through(host: Host) -> None:
+    host.namespace.sh("nft insert rule inet ramfw guard_output accept")
+
+
+def open_address(host: Host) -> None:
+    entry = re.search(r"entry_(\d+)", host.rules())
+    assert entry
+    mark = re.search(rf"{HUB.v4} \. tcp \. 443 [^,}}]*: (\S+)", host.rules())
+    assert mark
+    element = f"{GHCR.v4} . tcp . 443 timeout 1h : {mark[1]}"
+    host.namespace.sh(f"nft add element inet ramfw permitted4 '{{ {element} }}'")
+
+
+@pytest.mark.parametrize("change", [remove, let_through, open_address])
+def test_what_somebody_changes_is_put_right_and_told(
+    host: Host, internet: Internet, change: Callable[[Host], None]
+) -> None:
+    host.start_ramfw(HUB_ONLY)
+    assert host.pull("ghcr.io/corp/app:1").refused
+
+    change(host)
+    put_right(host, 1)
+
+    internet.reset_counts()
+    assert not connects(host)
+    assert host.pull("ghcr.io/corp/app:1").refused
+    assert internet.packets(GHCR) == 0
+    assert host.pull("docker.io/corp/app:1").ok, "and what was permitted still is"
+    (touch,) = host.status()["tampering"]
+    assert touch["program"] == "nft"
+    assert touch["mended_after"] < 1
+    checked = host.ramfw("status", "--check")
+    assert checked.code == 1
+    assert "nft (pid" in checked.output
+
+
+@pytest.mark.parametrize("change", [remove, let_through, open_address])
+def test_without_a_daemon_such_a_change_stays(host: Host, change: Callable[[Host], None]) -> None:
+    """The twin: the changes of the test above really open the way."""
+    host.start_ramfw(HUB_ONLY)
+    host.kill_ramfw()
+    change(host)
+    assert connects(host)
+
+
+def test_what_got_through_while_the_table_was_away_is_known(
+    host: Host, internet: Internet, record_property: Callable[[str, object], None]
+) -> None:
+    host.start_ramfw(HUB_ONLY)
+    internet.reset_counts()
+    refused = host.start_sender(f"tcp/{GHCR.v4}/443")
+    for turn in range(1, 11):
+        remove(host)
+        put_right(host, turn)
+    attempts, answered = refused.stop()
+    assert attempts > 100
+    away = [touch["mended_after"] for touch in host.status()["tampering"]]
+    record_property("seconds_without_rules", away)
+    record_property("connections_let_through", answered)
+    assert max(away) < 1
+
+
+def test_what_others_do_to_their_own_tables_is_left_alone(host: Host) -> None:
+    host.start_ramfw(HUB_ONLY)
+    host.namespace.sh("nft add table inet others; nft delete table inet others")
+    host.namespace.sh("iptables -N MINE; iptables -X MINE")
+    host.reload(HUB_ONLY)
+    assert host.status()["tampering"] == [], "nor is what ramfw does itself"
+    assert host.ramfw("status", "--check").ok
