@@ -7,11 +7,20 @@ GHCR_IO = 'registry = "ghcr.io"'
 NEXUS = 'host = "nexus.corp.example"\nports = [8443]'
 
 
-def policy(*allowed: str, more: str = "") -> str:
-    """A policy that permits these, each given as the lines of its `[[allow]]` table."""
+STRICT = 'mode = "strict"'
+OFF = 'mode = "off"'
+REGISTRIES = 'mode = "registries"'
+
+
+def policy(*allowed: str, more: str = "", containers: str = STRICT, host: str = OFF) -> str:
+    """A policy that permits these, each given as the lines of its `[[allow]]` table.
+
+    `containers` and `host` are the lines of the tables of these scopes.
+    """
     organization = '[organization]\nname = "Example Corp"\n'
     tables = [f"[[allow]]\n{lines}\n" for lines in allowed]
-    return "\n".join(["version = 1\n", organization, *tables, more])
+    scopes = f"[scopes.containers]\n{containers}\n\n[scopes.host]\n{host}\n"
+    return "\n".join(["version = 1\n", organization, *tables, scopes, more])
 
 
 HUB_ONLY = policy(DOCKER_IO)

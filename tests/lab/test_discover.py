@@ -12,7 +12,7 @@ from tests.lab.addresses import HUB, HUB_AUTH, HUB_BLOBS, HUB_SITES, LOGS, NEXUS
 from tests.lab.host import Host
 from tests.lab.internet import Service
 from tests.lab.lab import Lab
-from tests.lab.policies import HUB_ONLY, policy
+from tests.lab.policies import DOCKER_IO, STRICT, policy
 
 CA = ("--ca", "/etc/ssl/certs/ca-certificates.crt")
 
@@ -77,7 +77,7 @@ def test_a_registry_that_the_catalogue_lacks_has_its_realm_in_a_comment(lab: Lab
 
 def test_it_needs_no_root_and_is_filtered_like_anybody_on_this_host(lab: Lab) -> None:
     host = lab.host
-    host.start_ramfw(HUB_ONLY + '\n[scopes.host]\nmode = "strict"\n')
+    host.start_ramfw(policy(DOCKER_IO, host=STRICT))
 
     permitted = host.ramfw("discover", "docker.io/corp/app:1", *CA, as_nobody=True)
     refused = host.ramfw("discover", "ghcr.io/corp/app:1", *CA, as_nobody=True)

@@ -12,13 +12,11 @@ from tests.lab.host import Host
 from tests.lab.internet import HOME, Internet
 from tests.lab.lab import Lab
 from tests.lab.odd_dns import ODD, ask_as_engine, ask_command, received, start_odd_dns
-from tests.lab.policies import HUB_ONLY, policy
+from tests.lab.policies import HUB_ONLY, STRICT, policy
 from tests.lab.space import REFUSALS, Outcome, Process
 
 CDN = policy('host = "*.cdn.example"\nports = [80]')
-CDN_AND_HOST = policy(
-    'host = "*.cdn.example"\nports = [80]', more='[scopes.host]\nmode = "strict"\n'
-)
+CDN_AND_HOST = policy('host = "*.cdn.example"\nports = [80]', host=STRICT)
 EDGE = Site("a1.edge.cdn.example", "203.0.113.201", "2001:db8:f::201")
 OUTSIDE = Site("a1.edge.other.example", "203.0.113.202", "2001:db8:f::202")
 STUB = "127.0.0.1"

@@ -7,12 +7,12 @@ import pytest
 from tests.lab.addresses import GHCR, HUB
 from tests.lab.host import Host
 from tests.lab.internet import Internet
-from tests.lab.policies import DOCKER_IO, HUB_ONLY, NEXUS, policy
+from tests.lab.policies import DOCKER_IO, HUB_ONLY, NEXUS, STRICT, policy
 
 RELOADS = 200
 POLICIES = (
     policy(DOCKER_IO, NEXUS),
-    policy(NEXUS, DOCKER_IO, more="[scopes.containers]\nregistry_ports = [80, 443, 5000, 8443]\n"),
+    policy(NEXUS, DOCKER_IO, containers=f"{STRICT}\nregistry_ports = [80, 443, 5000, 8443]"),
     HUB_ONLY,
 )
 
