@@ -217,7 +217,9 @@ class _Compiler:
             ids.add(AUDITED)
         if self.checks_names:
             awaited = unsettled_ids(self.scopes)
-            ids |= awaited | {PASSED}
+            ids |= awaited
+            if any(self.policy.scope_mode(s) is ScopeMode.REGISTRIES for s in self.scopes):
+                ids.add(PASSED)
             yield NamedSet("awaited", ("mark",), elements=self._values(awaited))
             yield from name_sets(
                 self._checks(), [(e.entry_id, entry_chain_name(e.entry_id)) for e in live]
@@ -548,6 +550,7 @@ class _Compiler:
             of_containers,
             is_native=self.machine.watch is WatchForm.NATIVE,
             forwards=ScopeName.CONTAINERS in self.scopes,
+            audit=self.audit,
         )
 
     def _flows(self) -> Flows:

@@ -368,7 +368,7 @@ class Engine:
         servers = known.trusted if known else ()
         self.permissions = Permissions(self.policy, self.numbering.entries, servers)
         if self.policy is not None:
-            self.name_check.follow(self.policy, self.numbering.entries)
+            self.name_check.follow(self.policy, self.numbering.entries, now)
         self._static_due = now
         self._desired = None
         self.ledger.recheck(self.permissions)

@@ -52,19 +52,19 @@ MAX_BYTES = 16 << 20
 
 MAX_FLOWS = 1 << 16
 
-LONGEST_SILENCE = 300.0
+LONGEST_SILENCE = 3600.0
 """Seconds from the handshake to the first byte."""
 
 LONGEST_OPENING = 10.0
 """Seconds from the first byte to a whole opening, and from that to its judgement."""
 
-LONGEST_UNSETTLED = 60.0
-"""Seconds from the judgement to the server's acknowledgement: several retransmissions."""
+LONGEST_UNSETTLED = 3600.0
+"""Seconds from the judgement to the server's acknowledgement, which comes with its answer."""
 
 LONGEST_SETTLED = 5.0
 """Seconds for which packets of a settled flow still pass that were on their way here before."""
 
-LONGEST_REFUSED = 60.0
+LONGEST_REFUSED = 3600.0
 """Seconds for which a refused flow is remembered, with the reason."""
 
 
@@ -76,6 +76,7 @@ class Reason(StrEnum):
     URGENT = "it sent urgent data before it was judged"
     TOO_MANY_SEGMENTS = "its first bytes came in too many pieces"
     TOO_LONG = "its first bytes are too many"
+    CROWDED = "too many connections did not finish their first bytes"
     TOO_SLOW = "its first bytes were not whole in time"
     NOT_JUDGED = "it was not judged in time"
     NOT_TAKEN = "its server never took what was judged"
@@ -218,20 +219,22 @@ class Flows:
         """Bytes of all flows together."""
         return self._bytes
 
-    def opened(self, key: Hashable, first: int, now: float) -> None:
+    def opened(self, key: Hashable, first: int, now: float) -> bool:
         """The server has opened the flow; `first` is what its SYN-ACK acknowledges.
 
-        It may be told again. With another number it is a new connection in the old one's place.
+        It may be told again: then it is False. With another number it is a new connection in the
+        old one's place.
         """
         known = self._flows.get(key)
         if known is not None:
             if known.first == first % (1 << 32):
-                return
+                return False
             self._forget(key, known)
         while len(self._flows) >= MAX_FLOWS:
             self._evict(_State)
         flow = _Flow(first, now)
         self._flows[key] = self._by_state[_State.SILENT][key] = flow
+        return True
 
     def segment(
         self, key: Hashable, sequence: int, payload: bytes, now: float, flags: Flags = NO_FLAGS
@@ -285,9 +288,9 @@ class Flows:
         if flow.segments > MAX_SEGMENTS:
             return self._refuse(key, flow, Reason.TOO_MANY_SEGMENTS, now)
         while self._bytes > MAX_BYTES:
-            self._evict((_State.READING, _State.PERMITTED, _State.ASKED))
-        if key not in self._flows:
-            return Refuse(Reason.UNSEEN)
+            self._refuse_oldest((_State.READING, _State.PERMITTED, _State.ASKED), now)
+        if flow.state is _State.REFUSED:
+            return Refuse(flow.reason)
         return self._look(key, flow, now) if len(flow.data) > held else PASS_ON
 
     def _look(self, key: Hashable, flow: _Flow, now: float) -> Verdict:
@@ -375,6 +378,13 @@ class Flows:
         self._bytes -= flow.size
         del self._flows[key]
         del self._by_state[flow.state][key]
+
+    def _refuse_oldest(self, states: Iterable[_State], now: float) -> None:
+        """Refuse the oldest flow of the first of these states that has one: its bytes go."""
+        for state in states:
+            for key, flow in self._by_state[state].items():
+                self._refuse(key, flow, Reason.CROWDED, now)
+                return
 
     def _evict(self, states: Iterable[_State]) -> None:
         """Forget the oldest flow of the first of these states that has one."""

@@ -25,9 +25,13 @@ FORGED = 5
 PASSED = 7
 """The flow's first bytes were read, and nothing is known against them (mode `registries`)."""
 
-UNSETTLED = {ScopeName.ENGINES: (8, 9), ScopeName.CONTAINERS: (10, 11), ScopeName.HOST: (12, 13)}
+UNSETTLED = {
+    ScopeName.ENGINES: (8, 9, 14),
+    ScopeName.CONTAINERS: (10, 11, 15),
+    ScopeName.HOST: (12, 13, 6),
+}
 """The flow's first bytes are awaited, or its server has not taken them yet: before and after the
-server has sent data."""
+server has sent data; and where what was judged was followed by more, before it was taken."""
 
 FIRST_ENTRY_ID = 16
 LAST_ID = 0xFFFF

@@ -5,8 +5,8 @@ which scope a flow is, which entry it was judged to be, and that this becomes it
 once the server has taken the bytes that were judged. Until then its packets come by here.
 
 What the server says is copied, not held, and read before the packets that wait; where copies were
-lost, all that they may have told is forgotten: a flow that is not known is refused, or in mode
-`registries`, where other people's traffic is more important, let go.
+lost, all that they may have told is forgotten. A flow that is not known is refused; in mode
+`registries`, where other people's traffic is more important, it is read from here on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ramfw.core.commands import Fate
 from ramfw.core.events import Copied, HeldSegment
 from ramfw.core.flows import Flows
 from ramfw.core.leases import Leases
-from ramfw.core.marks import PASSED, REFUSED
+from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
 from ramfw.core.opening import Opening, Unfinished
 from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
 from ramfw.core.server_names import Connection, Judgement, Pass, Permit, ServerNames, Unknown
@@ -31,9 +31,10 @@ from ramfw.core.server_names import Connection, Judgement, Pass, Permit, ServerN
 Reader = Callable[[bytes, Unfinished | None], Unfinished | Opening]
 
 MOST_SETTLED = 1 << 16
-"""Settled flows of which no packet has come by since; the oldest are forgotten."""
+"""Judged flows, and settled ones of which no packet has come by since; the oldest are forgotten."""
 MOST_REFUSALS = 200
 """Refusals that are remembered; the oldest go first."""
+_UNSEEN = first_bytes.Refuse(first_bytes.Reason.UNSEEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,14 @@ class NameCheck:
         """How many openings were permitted, passed and refused."""
         self.refusals: dict[tuple[str, int, str], Refusal] = {}
 
-    def follow(self, policy: Policy, entries: Mapping[int, Entry]) -> None:
+    def follow(self, policy: Policy, entries: Mapping[int, Entry], now: float) -> None:
         """Judge by this policy from now on; flows of entries that are gone are refused."""
         self._policy, self._names = policy, ServerNames(entries, policy.catalog)
         for known in (self._judged, self._settled):
             gone = [key for key, i in known.items() if i != PASSED and i not in entries]
             for key in gone:
                 del known[key]
+                self._flows.refused(key, now)
 
     # -- what was seen -------------------------------------------------------------------------
 
@@ -81,26 +83,29 @@ class NameCheck:
             self._settled.clear()
         for copy in copies:
             if copy.opens:
-                self._settled.pop(copy.key, None)
-                self._flows.opened(copy.key, copy.acknowledged, now)
+                if self._flows.opened(copy.key, copy.acknowledged, now):
+                    self._settled.pop(copy.key, None)
+                    self._judged.pop(copy.key, None)
             elif self._flows.acknowledged(copy.key, copy.acknowledged, now):
                 entry_id = self._judged.pop(copy.key, None)
                 if entry_id is not None:
-                    self._settled[copy.key] = entry_id
-                    if len(self._settled) > MOST_SETTLED:
-                        del self._settled[next(iter(self._settled))]
+                    _remember(self._settled, copy.key, entry_id)
 
     def held(self, segment: HeldSegment, leases: Leases, now: float) -> Fate:
         """What becomes of a packet with data that waits."""
         settled = self._settled.pop(segment.key, None)
         if settled is not None:
             return Fate(segment.handle, settled)
-        verdict = self._flows.segment(
-            segment.key, segment.sequence, segment.payload, now, segment.flags
-        )
+        verdict = self._segment(segment, now)
+        if verdict == _UNSEEN and self._mode(segment.scope) is ScopeMode.REGISTRIES:
+            self.judged["unseen"] += 1
+            self._flows.opened(segment.key, segment.sequence, now)
+            verdict = self._segment(segment, now)
         match verdict:
             case first_bytes.PassOn():
-                return Fate(segment.handle)
+                # More of the client came before the server's word: it may say no other.
+                is_judged = segment.key in self._judged
+                return Fate(segment.handle, UNSETTLED[segment.scope][2] if is_judged else None)
             case first_bytes.Drop():
                 return Fate(segment.handle, dropped=True)
             case first_bytes.Judge(opening):
@@ -108,8 +113,16 @@ class NameCheck:
             case first_bytes.Refuse(reason):
                 return self._refuse(segment, "", reason, now)
 
+    def _segment(self, segment: HeldSegment, now: float) -> first_bytes.Verdict:
+        return self._flows.segment(
+            segment.key, segment.sequence, segment.payload, now, segment.flags
+        )
+
+    def _mode(self, scope: ScopeName) -> ScopeMode:
+        return self._policy.scope_mode(scope) if self._policy else ScopeMode.STRICT
+
     def _judge(self, segment: HeldSegment, opening: Opening, leases: Leases, now: float) -> Fate:
-        mode = self._policy.scope_mode(segment.scope) if self._policy else ScopeMode.STRICT
+        mode = self._mode(segment.scope)
         address = ip_address(segment.destination)
         answered = tuple(name for name, _ in leases.of_address(segment.destination))
         connection = Connection(address, segment.port, segment.scope, mode, answered)
@@ -118,7 +131,7 @@ class NameCheck:
         if entry_id is not None:
             self.judged["passed" if entry_id == PASSED else "permitted"] += 1
             self._flows.permitted(segment.key, now)
-            self._judged[segment.key] = entry_id
+            _remember(self._judged, segment.key, entry_id)
             return Fate(segment.handle)
         self._flows.refused(segment.key, now)
         if isinstance(judgement, server_names.Refuse):
@@ -142,10 +155,7 @@ class NameCheck:
         return self._policy.unknown_hosts(scope) if self._policy else UnknownHosts.REFUSE
 
     def _refuse(self, segment: HeldSegment, name: str, reason: str, now: float) -> Fate:
-        mode = self._policy.scope_mode(segment.scope) if self._policy else ScopeMode.STRICT
-        if mode is ScopeMode.REGISTRIES and reason == first_bytes.Reason.UNSEEN:
-            self.judged["unseen"] += 1
-            return Fate(segment.handle, PASSED)
+        self._judged.pop(segment.key, None)
         self.judged["refused"] += 1
         address = str(ip_address(segment.destination))
         what = (address, segment.port, name)
@@ -165,3 +175,9 @@ class NameCheck:
     def next_deadline(self) -> float | None:
         """When `expire` has something to do."""
         return self._flows.next_deadline()
+
+
+def _remember(known: dict[Hashable, int], key: Hashable, entry_id: int) -> None:
+    known[key] = entry_id
+    if len(known) > MOST_SETTLED:
+        del known[next(iter(known))]

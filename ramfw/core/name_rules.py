@@ -4,11 +4,13 @@ Pure. A flow to a permitted address is not yet permitted: it is `unsettled`, its
 which scope, and each packet of its client that carries data waits in a queue. The daemon's verdict
 comes back in the packet's mark and becomes the flow's id; from then on no packet of it is shown.
 The server's SYN-ACK and the first packet with data of its answer are copied: they tell where the
-stream begins and what the server has taken. What a container may have forged is not copied: it
-comes from a bridge, or over loopback past the output hook.
+stream begins and what the server has taken. Where that does not tell it (the server spoke first, or
+says nothing), the client's next packet with data has the kernel listen: then what acknowledges
+alone is copied too. What a container may have forged is not copied: it comes from a bridge, or over
+loopback past the output hook.
 
 Without a listener the packets of strict scopes are dropped, so that TCP sends them again until one
-is back; in mode `registries` they pass, counted.
+is back; in mode `registries`, and where nothing is enforced, they pass, counted.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class Checks:
     """Matches of sockets of containers on this host's network, which may forge."""
     is_native: bool
     forwards: bool
+    audit: bool
 
 
 def name_sets(checks: Checks, live: Iterable[tuple[int, str]]) -> Iterable[NamedSet]:
@@ -84,9 +87,10 @@ def name_sets(checks: Checks, live: Iterable[tuple[int, str]]) -> Iterable[Named
     verdicts = {Jump(value(entry_id), chain, is_mark=True) for entry_id, chain in live}
     verdicts.add(Jump(value(REFUSED), "refuse_name", is_mark=True))
     verdicts.add(Jump(value(PASSED), "pass_name", is_mark=True))
-    verdicts |= {
-        Jump(value(UNSETTLED[scope][0]), "pass_unread", is_mark=True) for scope in checks.modes
-    }
+    for scope in checks.modes:
+        first, _, listening = UNSETTLED[scope]
+        verdicts.add(Jump(value(first), "pass_unread", is_mark=True))
+        verdicts.add(Jump(value(listening), f"listen_{scope}", is_mark=True))
     yield NamedSet(CHECKED, ("mark",), data=VERDICTS, elements=frozenset(verdicts))
 
 
@@ -101,16 +105,18 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     yield Chain("server_speaks_here", (*forging, (goto("server_speaks"),)))
     yield Chain("undecided", ((set_mark(marks, UNDECIDED),),))
     for scope, mode in checks.modes.items():
-        first, _ = UNSETTLED[scope]
+        first, _, listening = UNSETTLED[scope]
+        waits = mode is ScopeMode.STRICT and not checks.audit
         yield Chain(f"unsettle_{scope}", ((set_mark(marks, first),),))
+        yield Chain(f"listen_{scope}", ((set_mark(marks, listening),),))
         # The mark tells the listener the scope; what the sender had in it is gone.
         yield Chain(
             f"name_{scope}",
             (
                 (*_on_bridge(Field.OIFNAME, checks.bridges), ACCEPT),
-                (SetPacketMark(marks.others, marks.value(first)),),
                 (jump("without_data"),),
-                (goto(f"hold_{'opening' if mode is ScopeMode.STRICT else 'any_opening'}"),),
+                (SetPacketMark(marks.others, marks.value(first)),),
+                (goto("hold_opening" if waits else "hold_any_opening"),),
             ),
         )
     for chain, bypass in (("hold_opening", False), ("hold_any_opening", True)):
@@ -129,6 +135,7 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     yield Chain(
         "take_verdict",
         (
+            (jump("without_data"),),
             (Dispatch(CHECKED, Masked(Field.META_MARK, marks.mask)),),
             (SetPacketMark(marks.others, 0),),
         ),
@@ -170,10 +177,12 @@ def unsettled_ids(modes: Iterable[ScopeName]) -> frozenset[int]:
 def takes_verdict(marks: MarkLayout) -> Rule:
     """The guard's rule that makes a verdict the flow's id.
 
-    Only of unsettled flows: the mark of theirs was emptied before, whoever may set marks.
+    Only of what was shown: packets with data of the client of an unsettled flow. Whoever may set
+    marks, theirs was emptied before.
     """
     is_set = Match(Masked(Field.META_MARK, marks.mask), 0, negated=True)
-    return is_set, is_unsettled(marks), jump("take_verdict")
+    of_client = Match(Field.CT_DIRECTION, "original")
+    return is_set, is_unsettled(marks), of_client, jump("take_verdict")
 
 
 def is_unsettled(marks: MarkLayout) -> Match:
@@ -221,7 +230,10 @@ def _without_data() -> Iterable[Rule]:
 def _server_speaks(checks: Checks) -> Iterable[Rule]:
     marks, copy = checks.marks, Log(SERVER_GROUP, LONGEST_COPY)
     yield FlagsMatch(_HANDSHAKE, frozenset({"syn", "ack"})), copy, ACCEPT
+    for scope in checks.modes:
+        yield marked(marks, UNSETTLED[scope][2]), copy
     yield (jump("without_data"),)
     for scope in checks.modes:
-        silent, spoke = UNSETTLED[scope]
+        silent, spoke, listening = UNSETTLED[scope]
         yield marked(marks, silent), copy, set_mark(marks, spoke)
+        yield marked(marks, listening), set_mark(marks, spoke)

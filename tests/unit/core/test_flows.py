@@ -392,11 +392,11 @@ def test_the_oldest_loses_its_place_when_all_flows_hold_too_much(
         assert flows.segment(key, 0, b"x" * 30, 0) == PASS_ON
 
     assert flows.held_bytes == 90
-    assert flows.segment(1, 30, b".", 0) == Refuse(Reason.UNSEEN)
+    assert flows.segment(1, 30, b".", 0) == Refuse(Reason.CROWDED)
     assert name_of(flows.segment(4, 30, b".", 0)) == "x" * 30
     assert flows.segment(4, 0, b"x" * 101, 0) == Refuse(Reason.CONFLICT)
     flows.opened("large", 0, 0)
-    assert flows.segment("large", 0, b"x" * 101, 0) == Refuse(Reason.UNSEEN)
+    assert flows.segment("large", 0, b"x" * 101, 0) == Refuse(Reason.CROWDED)
     assert flows.held_bytes == 0
 
 
