@@ -14,12 +14,13 @@ import sys
 import traceback
 from pathlib import Path
 
+from tests.bench import opening_rows, rows
 from tests.bench.report import Measure, machine
-from tests.bench.rows import ROWS, Bench
 from tests.bench.setting import Setting
 from tests.lab.space import Space
 
 RESULT = Path("build/bench.json")
+ROWS = rows.ROWS | opening_rows.ROWS
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
     failed: list[str] = []
     space = Space()
     try:
-        bench = Bench(Setting(space), arguments.pairs)
+        bench = rows.Bench(Setting(space), arguments.pairs)
         for name in arguments.rows or ROWS:
             print(f"\n{name}: {ROWS[name].__doc__}", flush=True)
             try:

@@ -6,8 +6,10 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 
@@ -57,6 +59,19 @@ class Measure:
         return [head, *(f"      {what}: {figure}" for what, figure in self.beside.items())]
 
 
+def differences(more: Sequence[float], less: Sequence[float]) -> list[float]:
+    return [one - other for one, other in zip(more, less, strict=True)]
+
+
+def ratio(ours: Sequence[float], peers: Sequence[float]) -> tuple[float, tuple[float, ...]]:
+    """The ratio of the medians, and that of each pair whose second half is more than nothing."""
+    if median(peers) <= 0:
+        raise RuntimeError(f"the machine is too noisy to tell: {ours}, {peers}")
+    pairs = zip(ours, peers, strict=True)
+    each = tuple(one / other for one, other in pairs if other > 0)
+    return median(ours) / median(peers), each
+
+
 def machine() -> dict[str, str]:
     """What the figures were measured on, and with."""
     models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -68,6 +83,8 @@ def machine() -> dict[str, str]:
         "nft": _first_line("nft", "--version"),
         "dnsmasq": _first_line("dnsmasq", "--version"),
         "dnsperf": _version("dnsperf"),
+        "openssl": _version("libssl3"),
+        "iperf3": _version("iperf3"),
         "ramfw": _first_line("git", "describe", "--always", "--dirty"),
     }
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from tests.bench.report import Measure
+from tests.bench.openings import Openings
+from tests.bench.report import Measure, differences, ratio
 from tests.bench.setting import (
     BYSTANDER,
     PLAIN,
+    RUN_COPYING,
     UNRELATED,
     WITH_NFTSET,
     Delay,
@@ -41,6 +43,7 @@ class Bench:
         self.ours = Host(setting)
         self.peer = Host(setting)
         self.peer.start_peer()
+        self.openings = Openings(setting)
 
 
 def held_answers(bench: Bench) -> list[Measure]:
@@ -55,13 +58,13 @@ def held_answers(bench: Bench) -> list[Measure]:
     bare, ours, plain, nftset = _interleaved(bench.pairs, ways)
     measures = []
     for part, bound in (("p50", 0.6), ("p99", 1.0)):
-        added = _differences(_parts(ours, part), _parts(bare, part))
-        peers = _differences(_parts(nftset, part), _parts(plain, part))
+        added = differences(_parts(ours, part), _parts(bare, part))
+        peers = differences(_parts(nftset, part), _parts(plain, part))
         measures.append(
             Measure(
                 "held",
                 f"added delay of an answer that opens, {part}, against dnsmasq's --nftset",
-                *_ratio(added, peers),
+                *ratio(added, peers),
                 bound,
                 beside={
                     "without and with ramfw": _two(bare, ours, part),
@@ -93,27 +96,27 @@ def other_answers(bench: Bench) -> list[Measure]:
         docker_and_ours.stop_ramfw()
     bare, outside, tracked, both, unrelated, peer = found
     without = _parts(bare, "p50")
-    added = _differences(_parts(unrelated, "p50"), without)
-    peers = _differences(_parts(peer, "p50"), without)
+    added = differences(_parts(unrelated, "p50"), without)
+    peers = differences(_parts(peer, "p50"), without)
     return [
         Measure(
             "other",
             "delay of an answer outside the scopes, p50, against no ramfw",
-            *_ratio(_parts(outside, "p50"), without),
+            *ratio(_parts(outside, "p50"), without),
             1.05,
             beside={"without and with ramfw": _two(bare, outside, "p50")},
         ),
         Measure(
             "other",
             "the same where an engine's rules have connections tracked, on both sides",
-            *_ratio(_parts(both, "p50"), _parts(tracked, "p50")),
+            *ratio(_parts(both, "p50"), _parts(tracked, "p50")),
             1.05,
             beside={"without and with ramfw": _two(tracked, both, "p50")},
         ),
         Measure(
             "other",
             "added delay of an unrelated name, p50, against dnsmasq as a forwarder with --nftset",
-            *_ratio(added, peers),
+            *ratio(added, peers),
             0.4,
             beside={
                 "without and with ramfw": _two(bare, unrelated, "p50"),
@@ -138,7 +141,7 @@ def rate(bench: Bench) -> list[Measure]:
         Measure(
             "rate",
             f"answers a second, {OUTSTANDING} outstanding, against dnsmasq with --nftset",
-            *_ratio(ours, peers),
+            *ratio(ours, peers),
             3.0,
             at_least=True,
             beside={
@@ -163,9 +166,9 @@ def size(bench: Bench) -> list[Measure]:
         Measure(
             "size",
             f"added delay of an answer that opens, {part}, 100,000 addresses against 10",
-            *_ratio(
-                _differences(_parts(many, part), _parts(bare, part)),
-                _differences(_parts(few, part), _parts(bare, part)),
+            *ratio(
+                differences(_parts(many, part), _parts(bare, part)),
+                differences(_parts(few, part), _parts(bare, part)),
             ),
             1.2,
             beside={
@@ -179,7 +182,7 @@ def size(bench: Bench) -> list[Measure]:
 
 def connections(bench: Bench) -> list[Measure]:
     """Fresh names, each connected to as soon as its answer is there."""
-    bench.ours.start_ramfw(copying=True)
+    bench.ours.start_ramfw(program=RUN_COPYING)
     copying = bench.ours.connect(CONNECTIONS_OF_COPIES)
     bench.ours.start_ramfw()
     holding = bench.ours.connect(CONNECTIONS)
@@ -248,19 +251,6 @@ def _interleaved(pairs: int, ways: Sequence[Callable[[int], Delay]]) -> list[lis
 
 def _parts(delays: Sequence[Delay], part: str) -> list[float]:
     return [delay.p50 if part == "p50" else delay.p99 for delay in delays]
-
-
-def _differences(more: Sequence[float], less: Sequence[float]) -> list[float]:
-    return [one - other for one, other in zip(more, less, strict=True)]
-
-
-def _ratio(ours: Sequence[float], peers: Sequence[float]) -> tuple[float, tuple[float, ...]]:
-    """The ratio of the medians, and that of each pair whose second half is more than nothing."""
-    if median(peers) <= 0:
-        raise RuntimeError(f"the machine is too noisy to tell: {ours}, {peers}")
-    pairs = zip(ours, peers, strict=True)
-    each = tuple(one / other for one, other in pairs if other > 0)
-    return median(ours) / median(peers), each
 
 
 def _one(delays: Sequence[Delay], part: str) -> str:

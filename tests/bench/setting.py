@@ -88,13 +88,18 @@ class Setting:
         self.hosts = 0
         self._serial = 0
         for program in ("answerer", "asker"):
-            flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
-            source = SOURCES / f"{program}.c"
-            subprocess.run(["gcc", *flags, source, "-o", space.directory / program], check=True)
+            self.compile(program)
         self.servers.sh(f"ip addr add {DNS}/32 dev lo; ip route add local 198.18.0.0/15 dev lo")
         self.servers.start(f"{space.directory}/answerer", DNS, "53").wait_for("listening")
         # Something always runs in an engine's cgroup, so that it stays the same one.
         self.servers.start("sleep", "infinity", cgroup=ENGINE)
+
+    def compile(self, program: str, *libraries: str) -> None:
+        """Compile one of the native programs into the space's directory."""
+        flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
+        into = ("-o", self.space.directory / program)
+        source = SOURCES / f"{program}.c"
+        subprocess.run(["gcc", *flags, source, *into, *libraries], check=True)
 
     def serials(self, count: int) -> int:
         """The first of so many serial numbers, which no name has had yet."""
@@ -123,19 +128,22 @@ class Host:
 
     # -- what runs on it -------------------------------------------------------------------------
 
-    def start_ramfw(self, names: int = 0, addresses: int = 1, *, copying: bool = False) -> None:
+    def start_ramfw(
+        self, names: int = 0, addresses: int = 1, *, program: str = RUN, more: str = ""
+    ) -> None:
         """Start the daemon anew and wait until all names of its policy are resolved.
 
-        The policy permits all names below PERMITTED, and `names` more with `addresses` each.
+        The policy permits all names below PERMITTED, `names` more with `addresses` each, and what
+        the tables of `more` say.
         """
         self.stop_ramfw()
         path = self.directory / "policy.toml"
         listed = (f"{n}-{n * addresses}-{addresses}-3600.listed.example" for n in range(names))
         allowed = "\n".join(f'[[allow]]\nhost = "{name}"' for name in (f"*.{PERMITTED}", *listed))
-        path.write_text(f'version = 1\n[dns]\nservers = ["{DNS}"]\n{allowed}\n')
+        path.write_text(f'version = 1\n[dns]\nservers = ["{DNS}"]\n{allowed}\n{more}')
         path.chmod(0o644)
-        form = self._run_ramfw(RUN_COPYING if copying else RUN)
-        if not copying and form not in ("native", "xt"):
+        form = self._run_ramfw(program)
+        if program is not RUN_COPYING and form not in ("native", "xt"):
             raise RuntimeError(f"this kernel cannot hold answers: {form}")
 
     def restart_ramfw(self) -> None:

@@ -20,8 +20,8 @@ others=(
 )
 [[ ${1:-} == runtime ]] || packages+=("${others[@]}")
 if [[ ${1:-} == bench ]]; then
-    # load generators: Debian's own, and two small ones of ours that are compiled for each run
-    packages+=(dnsperf gcc libc6-dev)
+    # load generators: Debian's own, and small ones of ours that are compiled for each run
+    packages+=(dnsperf iperf3 gcc libc6-dev libssl-dev)
 fi
 
 installed() {
