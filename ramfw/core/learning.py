@@ -1,9 +1,10 @@
 """What would have been refused, gathered by name, and the policy that would permit it.
 
-Pure. Audit mode feeds it; names are those for which a trusted server gave the address lately. What
-is gathered is bounded, so that somebody who tries a million names does not fill the memory; what
-was forgotten is counted. A suggestion is for a person to read: catalogue entries first, then exact
-hosts, never a wildcard, and what could do harm stands in comments.
+Pure. Audit mode feeds it with what the kernel shows: of each scope's would-be refusals so many in
+a second, so that counts are no more than a measure. Names are those for which a trusted server gave
+the address lately. What is gathered is bounded, so that somebody who tries a million names does not
+fill the memory; what was forgotten is counted. A suggestion is for a person to read: catalogue
+entries first, then exact hosts, never a wildcard, and what could do harm stands in comments.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
+from ramfw.core import fqdn
 from ramfw.core.addresses import special_use
 from ramfw.core.catalog import Catalog, Known
 from ramfw.core.catalog_report import in_force
 from ramfw.core.events import Address
-from ramfw.core.fqdn import matches
-from ramfw.core.policy import Policy, Protocol, ScopeName
+from ramfw.core.policy import Entry, Policy, Protocol, ScopeName
 from ramfw.core.policy_lints import allow_lines
 from ramfw.core.reference import HTTPS_PORT
 
@@ -124,21 +125,48 @@ class _Suggester:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._catalog: Catalog = policy.catalog
-        self._registries: dict[str, tuple[Known, _Suggestion]] = {}
+        self._registries: dict[str, _Suggestion] = {}
         self._others: dict[str, _Suggestion] = {}
+        self._brought: dict[str, _Suggestion] = {}
+        """By pattern: the registry's entry that brings a host."""
+        self._named: dict[str, list[tuple[tuple[int, ...], Entry]]] = {}
+        """By pattern: the entries of the policy that name a host, with their ports."""
+        for entry in policy.entries:
+            for target in entry.targets:
+                self._named.setdefault(target.pattern, []).append((target.ports, entry))
 
     def suggestions(self, gathered: list[Gathered]) -> list[_Suggestion]:
         """Registries by their api hosts; then what is theirs; then what is nobody's."""
-        often = sorted(gathered, key=lambda one: -one.count)
+        often = sorted(
+            (one for one in gathered if not self._is_permitted(one)), key=lambda one: -one.count
+        )
         rest = [one for one in often if not self._is_api(one)]
         rest = [one for one in rest if not self._is_switched_off(one)]
         rest = [one for one in rest if not self._is_of_registry(one)]
         for one in rest:
             self._by_itself(one)
-        registries = [suggested for _, suggested in self._registries.values()]
+        registries = list(self._registries.values())
         sure = [one for one in self._others.values() if not one.doubt]
         doubtful = [one for one in self._others.values() if one.doubt]
         return [*registries, *sure, *doubtful]
+
+    def _is_permitted(self, one: Gathered) -> bool:
+        """Whether the policy, as it is by now, permits it to all who tried."""
+        permits = {scope for entry in self._permitting(one) for scope in entry.scopes}
+        return one.scopes <= permits
+
+    def _permitting(self, one: Gathered) -> Iterator[Entry]:
+        if one.has_name:
+            for pattern in _patterns(one.where) if one.protocol == Protocol.TCP else ():
+                for ports, entry in self._named.get(pattern, ()):
+                    if one.port in ports:
+                        yield entry
+            return
+        address = ip_address(one.where)
+        for entry in self._policy.entries:
+            is_meant = one.protocol == entry.protocol and one.port in entry.ports
+            if is_meant and any(address in network for network in entry.networks):
+                yield entry
 
     def _is_api(self, one: Gathered) -> bool:
         known = self._catalog.identify(one.where) if self._is_https(one) else None
@@ -165,10 +193,9 @@ class _Suggester:
         """A host for layers or sign-in, of a registry that is asked for or is the only owner."""
         if not self._is_https(one):
             return False
-        for known, suggested in self._registries.values():
-            hosts = self._catalog.hosts(known.registry, known.values)
-            if any(matches(host.pattern, one.where) for host in hosts):
-                suggested.gathered.append(one)
+        for pattern in _patterns(one.where):
+            if pattern in self._brought:
+                self._brought[pattern].gathered.append(one)
                 return True
         owners = [
             known
@@ -183,8 +210,10 @@ class _Suggester:
     def _suggest(self, known: Known, one: Gathered) -> None:
         lines = f"[[allow]]\n{allow_lines(known)}"
         if lines not in self._registries:
-            self._registries[lines] = (known, _Suggestion(lines))
-        self._registries[lines][1].gathered.append(one)
+            suggested = self._registries[lines] = _Suggestion(lines)
+            for host in self._catalog.hosts(known.registry, known.values):
+                self._brought.setdefault(host.pattern, suggested)
+        self._registries[lines].gathered.append(one)
 
     def _is_https(self, one: Gathered) -> bool:
         return one.has_name and (one.port, one.protocol) == (HTTPS_PORT, Protocol.TCP)
@@ -220,6 +249,10 @@ class _Suggester:
             return self._doubt_of_address(one.where)
         if one.protocol == Protocol.UDP:
             return "a name is permitted for TCP alone; write the address"
+        try:
+            fqdn.canonical(one.where)
+        except ValueError as error:
+            return str(error)
         known = self._catalog.identify(one.where)
         broad = self._catalog.broad_name(one.where)
         if known is not None and (known.registry.refused or known.registry.danger):
@@ -231,6 +264,14 @@ class _Suggester:
         if reason and reason != "loopback":
             return f"{reason} addresses are never permitted"
         return "no name was seen for it: whatever is at this address would be permitted"
+
+
+def _patterns(name: str) -> Iterator[str]:
+    """The name, and each wildcard that covers it, the narrowest first."""
+    yield name
+    labels = name.split(".")
+    for count in range(1, len(labels)):
+        yield "*." + ".".join(labels[count:])
 
 
 def _facts(one: _Suggestion, now: float) -> Facts:

@@ -198,7 +198,7 @@ def test_discover_and_verify() -> None:
 def test_suggest(tmp_path: Path) -> None:
     learning = Learning()
     address = ip_address("203.0.113.1")
-    names = ("ghcr.io", "other.example")
+    names = ("quay.io", "other.example")
     learning.note(Attempt(ScopeName.ENGINES, address, 443, "tcp", names, "uid 0"), 1.0)
     facts = suggestion(learning, example().policy, 2.0)
     with fake_daemon(tmp_path / "s", suggest={"result": facts}):

@@ -58,7 +58,11 @@ def test_a_pull_becomes_one_entry_for_its_registry() -> None:
         attempt("production.cloudfront.docker.com"),
         attempt("registry-1.docker.io"),
         attempt("auth.docker.io"),
-        attempt("registry-1.docker.io", scope=ScopeName.CONTAINERS, who="172.17.0.2"),
+        attempt(
+            "registry-1.docker.io",
+            scope=ScopeName.CONTAINERS,
+            who="172.17.0.2",
+        ),
     )
     assert lines(facts) == ['registry = "docker.io"']
     (entry,) = facts["entries"]
@@ -114,6 +118,19 @@ def test_a_host_that_is_off_belongs_in_the_entry_that_is_there() -> None:
     assert "belongs in the entry `quay.io` (line 4)" in entry["doubt"]
 
 
+def test_what_the_policy_permits_by_now_is_no_longer_suggested() -> None:
+    tried = (attempt("ghcr.io"), attempt(port=5000), attempt("nexus.corp.example", port=8443))
+    text = (
+        '[[allow]]\nregistry = "ghcr.io"\n[[allow]]\naddress = "203.0.113.0/24"\nports = [5000]\n'
+        '[[allow]]\nhost = "nexus.corp.example"\n'
+    )
+    assert lines(suggested(*tried, text=text)) == ['host = "nexus.corp.example"\nports = [8443]']
+    for_engines = '[[allow]]\nregistry = "ghcr.io"\nscopes = ["engines"]\n'
+    both = (attempt("ghcr.io"), attempt("ghcr.io", scope=ScopeName.CONTAINERS))
+    assert lines(suggested(*both, text=for_engines)) == ['registry = "ghcr.io"']
+    assert lines(suggested(both[0], text=for_engines)) == []
+
+
 @pytest.mark.parametrize(
     ("tried", "doubt"),
     [
@@ -123,6 +140,7 @@ def test_a_host_that_is_off_belongs_in_the_entry_that_is_there() -> None:
         (attempt(address="169.254.169.254"), "cloud metadata service addresses are never"),
         (attempt(), "no name was seen for it"),
         (attempt(address="127.0.0.1", port=3128), "no name was seen for it"),
+        (attempt("a_b.example"), "an underscore is not permitted"),
         (attempt("a.example", protocol="udp"), "UDP 443 is never permitted"),
         (attempt("a.example", protocol="udp", port=514), "write the address"),
         (attempt("a.example", protocol="132", port=80), "protocol 132 cannot be permitted"),
