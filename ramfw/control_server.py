@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,8 @@ Handler = Callable[[Arguments], Awaitable[dict[str, Any]]]
 
 PATIENCE = 5.0
 """Seconds that a connection may take to ask."""
+PIECE = 1 << 15
+"""Characters of an answer that are sent at once."""
 MOST_CONNECTIONS = 32
 CALLER = "caller"
 """The argument that every handler gets: the user who asks. Nobody can give it."""
@@ -94,9 +96,13 @@ class ControlServer:
             async with self._slots:
                 try:
                     answer = await self._answer(reader, writer)
-                    writer.write(json.dumps(answer).encode() + b"\n")
-                    async with asyncio.timeout(PATIENCE):
-                        await writer.drain()
+                    # In pieces: what a large policy has to say would take 200 MiB at once, and
+                    # a second in which nothing else happens.
+                    for piece in _pieces(json.JSONEncoder().iterencode(answer)):
+                        writer.write(piece)
+                        async with asyncio.timeout(PATIENCE):
+                            await writer.drain()
+                        await asyncio.sleep(0)
                 except TimeoutError:
                     pass
                 finally:
@@ -122,6 +128,19 @@ class ControlServer:
             return {"error": str(error), "problems": [_fields(p) for p in error.problems]}
         except (RamfwError, ValueError) as error:
             return {"error": str(error)}
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    """A line of JSON, a few dozen KiB at a time."""
+    some: list[str] = []
+    size = 0
+    for text in texts:
+        some.append(text)
+        size += len(text)
+        if size >= PIECE:
+            yield "".join(some).encode()
+            some, size = [], 0
+    yield "".join([*some, "\n"]).encode()
 
 
 def _fields(problem: object) -> dict[str, Any]:

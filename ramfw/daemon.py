@@ -87,6 +87,8 @@ LOCK = "lock"
 MOST_TOGETHER = 64
 """Events in a row that one transaction may wait for."""
 ALLOCATIONS_A_COLLECTION = 50_000
+MOST_RESOLVED_AT_ONCE = 64
+"""Names. A policy may have 10,000, and a question under way takes some 10 KiB."""
 LONGEST_WAIT = 120.0
 """Seconds that a client may ask to wait for the daemon to settle."""
 EXPLAIN_PATIENCE = 3.0
@@ -155,6 +157,8 @@ class Daemon:
         self._control_path = control_path
         self._engine = Engine(random.random, NameCheck(first_bytes.read, first_bytes.ended))
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._to_resolve: deque[str] = deque()
+        self._resolving = 0
         self._resolver = Resolver()
         self._watched: Watch | None = None
         self._watchers: list[asyncio.Task[None]] = []
@@ -328,10 +332,8 @@ class Daemon:
     def _carry_out(self, command: Command) -> Event | None:  # noqa: C901 - a case each
         """Do it, or begin to; what came of it where that is known at once."""
         match command:
-            case Program() if self._unloading:
-                self._release(command.releases)
-            case ReadTable() if self._unloading:
-                pass
+            case Program() | ReadTable() if self._unloading:
+                self._release(command.releases if isinstance(command, Program) else ())
             case Program():
                 if (completion := self._program_at_once(command)) is not None:
                     return completion
@@ -344,7 +346,7 @@ class Daemon:
             case ReadTable():
                 self._start(self._read_table(command))
             case Resolve(name):
-                self._start(self._resolve(name))
+                self._resolve_soon(name)
             case Watch():
                 self._watch(command)
             case Note(level, message, fields):
@@ -396,8 +398,20 @@ class Daemon:
             return
         self._events.put_nowait(TableRead(state))
 
-    async def _resolve(self, name: str) -> None:
-        self._events.put_nowait(await self._resolver.resolve(name, self._events.put_nowait))
+    def _resolve_soon(self, name: str) -> None:
+        self._to_resolve.append(name)
+        if self._resolving < MOST_RESOLVED_AT_ONCE:
+            self._resolving += 1
+            self._start(self._resolve_waiting())
+
+    async def _resolve_waiting(self) -> None:
+        """Resolve what waits for it, one name after the other; some of these run side by side."""
+        try:
+            while self._to_resolve:
+                name = self._to_resolve.popleft()
+                self._events.put_nowait(await self._resolver.resolve(name, self._events.put_nowait))
+        finally:
+            self._resolving -= 1
 
     async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
         def locked() -> T:
@@ -448,7 +462,7 @@ class Daemon:
     def _watch_tampering(self) -> None:
         """Before the table is read, so that no change falls in between."""
         try:
-            self._tamper = TamperWatch()
+            self._tamper = TamperWatch(self._kernel.is_own)
         except ObserveError as error:
             self._blind = str(error)
             log.error("%s", error)  # noqa: TRY400 - the cause is told
@@ -520,7 +534,7 @@ class Daemon:
         counts = await self._in_kernel_thread(self._kernel.counts)
         now = time.monotonic()
         tally = self._dns.tally if self._dns else Tally()
-        facts = report(self._engine, counts, tally, now, int(arguments[CALLER]))
+        facts = report(self._engine, counts, tally, now, int(arguments[CALLER]), stream=True)
         if self._lock_problem:
             facts["problems"].append(
                 {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from ramfw.core.grants import Permissions, Wanted
 from ramfw.core.leases import Leases
@@ -62,7 +62,7 @@ class Ledger:
 
     def start_from(
         self,
-        held: Mapping[GrantKey, HeldGrant],
+        held: Mapping[str, Mapping[bytes, HeldGrant]],
         permissions: Permissions,
         now: float,
         *,
@@ -74,8 +74,9 @@ class Ledger:
         was put there by somebody else, and goes.
         """
         before, self._grants = self._grants, {}
-        for key, grant in held.items():
-            self._put(key, Wanted(grant.entry_id, now + grant.remaining))
+        alike = lru_cache(maxsize=1 << 16)(lambda held: Wanted(held[0], now + held[1]))
+        for name, grants in held.items():
+            self._grants[name] = {packed: alike(grant) for packed, grant in grants.items()}
         self.recheck(permissions)
         if not adopts:
             self._stale |= {

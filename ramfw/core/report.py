@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 from ramfw.core.catalog_report import in_force
 from ramfw.core.compiler import entry_chain_name
@@ -24,6 +24,7 @@ from ramfw.core.turn_rules import EXPLAINER_PORT
 from ramfw.core.watch_rules import WatchForm
 
 Report = dict[str, Any]
+T = TypeVar("T")
 NOTHING = Count()
 RECENT = 3600.0
 """Seconds for which somebody's change of the rules is an alarm."""
@@ -32,13 +33,42 @@ RECENT = 3600.0
 LATEST_REFUSALS = 5
 
 
-def report(engine: Engine, counts: Counts, tally: Tally, now: float, viewer: int = 0) -> Report:
-    """Everything that is enforced, and what is not and why; `viewer` is the user who asks."""
+class Stream(list[T]):
+    """A list whose items are made while it is gone through, once: they may be many."""
+
+    def __init__(self, items: Iterator[T], count: int) -> None:
+        super().__init__()
+        self._items, self._count = items, count
+
+    def __iter__(self) -> Iterator[T]:
+        return self._items
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def report(  # noqa: PLR0913 - all that a status tells of
+    engine: Engine,
+    counts: Counts,
+    tally: Tally,
+    now: float,
+    viewer: int = 0,
+    *,
+    stream: bool = False,
+) -> Report:
+    """Everything that is enforced, and what is not and why; `viewer` is the user who asks.
+
+    With `stream`, the entries are a `Stream`, each as of the moment when it is come to.
+    """
     policy = engine.policy
     if policy is None:
         raise ValueError("no policy was loaded")
     facts, health = engine.facts, engine.health
     servers, links = facts.servers, facts.links
+    entries = (
+        _entry(engine, entry_id, entry, counts, now)
+        for entry_id, entry in engine.numbering.entries.items()
+    )
     return {
         "organization": {
             "name": policy.organization.name,
@@ -49,10 +79,7 @@ def report(engine: Engine, counts: Counts, tally: Tally, now: float, viewer: int
         "settled": engine.settled,
         "verified_ago": None if health.verified_at is None else now - health.verified_at,
         "scopes": [_scope(engine, policy, scope, counts) for scope in ScopeName],
-        "entries": [
-            _entry(engine, entry_id, entry, counts, now)
-            for entry_id, entry in engine.numbering.entries.items()
-        ],
+        "entries": Stream(entries, len(engine.numbering.entries)) if stream else list(entries),
         "dns": {
             "servers": [str(server) for server in servers.servers] if servers else [],
             "upstream": [str(server) for server in servers.upstream] if servers else [],

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ramfw.core.ruleset import Ruleset
-from ramfw.core.transaction import GrantKey
 
 FOREIGN = 0
 """The entry id of an element that ramfw did not write: another verdict, or no timeout."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeldGrant:
+class HeldGrant(NamedTuple):
     """An element of a map, with what is left of its timeout, in seconds."""
 
     entry_id: int
@@ -22,10 +21,13 @@ class HeldGrant:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """The rules, and the grants where they were read too (None: only the rules were)."""
+    """The rules, and the grants where they were read too (None: only the rules were).
+
+    Grants are by map and by `GrantKey.packed`.
+    """
 
     ruleset: Ruleset
-    grants: Mapping[GrantKey, HeldGrant] | None = None
+    grants: Mapping[str, Mapping[bytes, HeldGrant]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

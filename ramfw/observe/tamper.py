@@ -13,7 +13,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,8 +50,12 @@ def own_ports() -> frozenset[int]:
 class TamperWatch:
     """Listens from its making on, so that nothing is missed before `changes` is asked."""
 
-    def __init__(self) -> None:
-        """Raises ObserveError where events cannot be had."""
+    def __init__(self, is_own: Callable[[int], bool]) -> None:
+        """`is_own` tells of processes that change the table for this one, by their ids.
+
+        Raises ObserveError where events cannot be had.
+        """
+        self._is_own = is_own
         known = own_ports()
         self._touched: set[int] = set()
         try:
@@ -93,7 +97,7 @@ class TamperWatch:
                     self._touched.add(port)
                 case Generation(port, pid, program) if port in self._touched:
                     self._touched.discard(port)
-                    if port not in own_ports():
+                    if port not in own_ports() and not self._is_own(pid):
                         yield TableTouched(pid, program)
 
 

@@ -6,19 +6,29 @@ for the xt NFQUEUE target. All other rules are libnftables' business.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
 from ramfw.core.ruleset import Count, Queue, Rule
 from ramfw.core.transaction import AddGrant, AddRule, DeleteGrant, Transaction
 from ramfw.errors import KernelError
-from ramfw.wire import nft_rule
-from ramfw.wire.netlink import errors, is_success
+from ramfw.wire import nft_elements, nft_rule
+from ramfw.wire.netlink import (
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    error_number,
+    errors,
+    is_success,
+    messages,
+)
 from ramfw.wire.nft_batch import Batch, batch, pack
+from ramfw.wire.nft_elements import Found
 
 _NETLINK_NETFILTER = 12
 _SO_SNDBUFFORCE = 32
@@ -88,6 +98,29 @@ class Batches:
         self._sequence = (wanted.last + 2) & 0x7FFFFFFF
         self._send(wanted, "xt NFQUEUE rule")
         self._confirm(wanted, "xt NFQUEUE rule")
+
+    def elements(self, name: str) -> Iterator[Found]:
+        """All elements of a map, as the kernel tells them. Raises KernelError."""
+        self._sequence += 1
+        try:
+            self._socket.send(nft_elements.request(name, self._sequence))
+            while True:
+                size = self._socket.recv_into(self._answer)
+                datagram = bytes(self._answer[:size])
+                for one in messages(datagram):
+                    if one.sequence != self._sequence:
+                        continue
+                    if one.flags & NLM_F_DUMP_INTR:
+                        raise KernelError(errno.EINTR, "nft elements", "they changed meanwhile")
+                    if one.kind in (NLMSG_DONE, NLMSG_ERROR):
+                        if number := error_number(datagram, one):
+                            raise KernelError(number, "nft elements", os.strerror(number))
+                        return
+                    if nft_elements.is_elements(one.kind):
+                        yield from nft_elements.elements(datagram, one.start, one.end)
+        except (OSError, ValueError) as error:
+            number = getattr(error, "errno", 0) or 0
+            raise KernelError(number, "nft elements", str(error)) from error
 
     def ask_for_nfqueue(self) -> None:
         """Raise KernelError where the kernel has no xt NFQUEUE target."""

@@ -97,7 +97,7 @@ class FakeKernel:
         ruleset = Ruleset(
             tuple(table.chains.values()), tuple(table.sets.values()), frozenset(table.counters)
         )
-        return TableState(ruleset.as_read(), self._live_grants() if with_grants else None)
+        return TableState(ruleset.as_read(), self._grants_by_map() if with_grants else None)
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """See `Kernel.watch_form`: this one shows nothing."""
@@ -119,6 +119,11 @@ class FakeKernel:
     def shared_socket(self) -> socket | None:
         """See `Kernel.shared_socket`."""
         return None
+
+    def is_own(self, pid: int) -> bool:
+        """See `Kernel.is_own`: there are no other processes here."""
+        del pid
+        return False
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""
@@ -144,6 +149,12 @@ class FakeKernel:
         now = self._clock()
         grants = self._existing().grants.items()
         return {key: HeldGrant(i, end - now) for key, (i, end) in grants if end > now}
+
+    def _grants_by_map(self) -> dict[str, dict[bytes, HeldGrant]]:
+        found: dict[str, dict[bytes, HeldGrant]] = {}
+        for key, held in self._live_grants().items():
+            found.setdefault(key.map, {})[key.packed] = held
+        return found
 
     def _existing(self) -> _Table:
         if self._table is None:

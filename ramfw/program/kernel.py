@@ -38,5 +38,8 @@ class Kernel(Protocol):
     def shared_socket(self) -> socket | None:
         """The socket that owns the table, for batches of one's own; None where none does."""
 
+    def is_own(self, pid: int) -> bool:
+        """Whether this process changes the table for ramfw, or did so lately."""
+
     def counts(self) -> Counts:
         """All counters, zero where the table is missing. Raises KernelError."""

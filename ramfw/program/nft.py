@@ -9,23 +9,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from ipaddress import ip_network
 from socket import socket
 from typing import Any
 
 from ramfw.core.ruleset import TABLE, Ruleset
-from ramfw.core.tablestate import FOREIGN, Count, Counts, HeldGrant, TableState
-from ramfw.core.transaction import AddRule, AddTable, GrantKey, Operation, Transaction
+from ramfw.core.tablestate import Count, Counts, HeldGrant, TableState
+from ramfw.core.transaction import AddRule, AddTable, Operation, Transaction
 from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
 from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
 from ramfw.program.lock import Lock, is_locked, is_orphan
+from ramfw.program.nft_process import NftProcess, find_nft
 from ramfw.wire.nft_reader import read as read_listing
 from ramfw.wire.nft_writer import OWN, kind, write
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
+LARGE = 1 << 17
+"""Bytes of a transaction's text, from which on nft gets a process of its own."""
 ABSENT = "No such file or directory"
 NOT_PERMITTED = "Operation not permitted"
 
@@ -52,6 +54,11 @@ def _text_context() -> Any:  # noqa: ANN401
     return context
 
 
+def _open_large() -> NftProcess | None:
+    nft = find_nft()
+    return None if nft is None else NftProcess(nft)
+
+
 class Nft:
     """The table `inet ramfw` of the network namespace that the process is in."""
 
@@ -59,7 +66,11 @@ class Nft:
         """Raises MissingError where libnftables or its binding is not installed."""
         self._lock: Lock | None = None
         self._text = _text_context()
-        self._json = _open_context()
+        self._large = _open_large() or self._text
+        self._lists = _open_large() or _open_context()
+        self._lists.set_stateless_output(True)
+        self._lists.set_numeric_prio_output(True)
+        self._json = _open_large() or _open_context()
         self._json.set_json_output(True)
         self._by_hand: Batches | None = None
 
@@ -118,7 +129,8 @@ class Nft:
 
     def _change(self, text: str) -> None:
         if self._lock is None:
-            self._command(self._text, text, "nft transaction")
+            context = self._large if len(text) > LARGE else self._text
+            self._command(context, text, "nft transaction")
             return
         self._lock.drain()
         try:
@@ -129,6 +141,11 @@ class Nft:
             # libnftables opens a new socket when a listing was interrupted by others' changes.
             self._speak_by_lock()
             self._command(self._text, text, "nft transaction")
+
+    @staticmethod
+    def is_own(pid: int) -> bool:
+        """See `Kernel.is_own`."""
+        return pid in NftProcess.pids
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """How this kernel can show DNS answers, and what hinders a better way. Changes nothing."""
@@ -188,19 +205,23 @@ class Nft:
         # One command a set: of several in one batch, nft 1.0.6 finds only the last.
         closed = [named for named in read_listing(listing).sets if named.elements is not None]
         sets = [
-            self._command(self._text, f"list {kind(named)} {OWN} {named.name}", "nft list")
+            self._command(self._lists, f"list {kind(named)} {OWN} {named.name}", "nft list")
             for named in closed
         ]
         ruleset = self._judge_lock(read_listing(listing + "".join(sets)))
         if not with_grants:
             return TableState(ruleset)
-        grants: dict[GrantKey, HeldGrant] = {}
+        grants: dict[str, dict[bytes, HeldGrant]] = {}
         unnamed = set()
-        for map_name, key, held in self._grants(ruleset):
-            if key is None:
-                unnamed.add(f"an element of {map_name}")
-            else:
-                grants[key] = held
+        alike: dict[HeldGrant, HeldGrant] = {}  # most are of answers that came together
+        with Batches() as batches:
+            for name in (named.name for named in ruleset.sets if named.holds_grants):
+                held_here = grants.setdefault(name, {})
+                for key, held in batches.elements(name):
+                    if key is None:
+                        unnamed.add(f"an element of {name}")
+                    else:
+                        held_here[key] = alike.setdefault(held, held)
         return TableState(replace(ruleset, foreign=ruleset.foreign | unnamed), grants)
 
     def _judge_lock(self, ruleset: Ruleset) -> Ruleset:
@@ -213,23 +234,15 @@ class Nft:
         return replace(ruleset, foreign=others)
 
     def _terse_listing(self) -> str | None:
-        self._text.set_terse_output(True)
+        self._lists.set_terse_output(True)
         try:
-            return self._command(self._text, f"list table {OWN}", "nft list")
+            return self._command(self._lists, f"list table {OWN}", "nft list")
         except KernelError as error:
             if ABSENT in error.detail:
                 return None
             raise
         finally:
-            self._text.set_terse_output(False)
-
-    def _grants(self, ruleset: Ruleset) -> Iterator[tuple[str, GrantKey | None, HeldGrant]]:
-        for named in ruleset.sets:
-            if named.holds_grants:
-                reply = self._list_json(f"list map {OWN} {named.name}")
-                for body in _bodies(reply, "map"):
-                    for key, held in _elements(named.name, body):
-                        yield named.name, key, held
+            self._lists.set_terse_output(False)
 
     def counts(self) -> Counts:
         """See `Kernel.counts`."""
@@ -281,39 +294,3 @@ def _live_counts(objects: list[Mapping[str, Any]]) -> Iterator[tuple[int, Count]
         for item in body.get("elem", ()):
             if isinstance(item, dict) and "counter" in item.get("elem", {}):
                 yield int(item["elem"]["val"]), _count(item["elem"]["counter"])
-
-
-def _elements(name: str, body: Mapping[str, Any]) -> Iterator[tuple[GrantKey | None, HeldGrant]]:
-    """A map's elements; no key where ramfw cannot have written it (a range of ports)."""
-    for key, data in body.get("elem", ()):
-        element = key.get("elem", {}) if isinstance(key, dict) else {}
-        entry_id = _id(data) if "expires" in element else FOREIGN
-        yield (
-            _key(name, element.get("val", key)),
-            HeldGrant(entry_id, float(element.get("expires", 86400))),
-        )
-
-
-def _id(data: object) -> int:
-    """An id as nft spells a packet's priority; FOREIGN for all that no grant has."""
-    major, colon, minor = str(data).partition(":")
-    try:
-        return int(major, 16) << 16 | int(minor, 16) if colon else FOREIGN
-    except ValueError:
-        return FOREIGN
-
-
-def _key(name: str, value: object) -> GrantKey | None:
-    match value:
-        case {"concat": [str(address), "tcp" | "udp" as protocol, int(port)]}:
-            return GrantKey.of(name, ip_network(address), protocol, port)
-        case {
-            "concat": [
-                {"prefix": {"addr": address, "len": length}},
-                "tcp" | "udp" as protocol,
-                int(port),
-            ]
-        }:
-            return GrantKey.of(name, ip_network(f"{address}/{length}"), protocol, port)
-        case _:
-            return None

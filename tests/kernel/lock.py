@@ -32,7 +32,7 @@ def others(command: str) -> str:
 
 def is_whole(nft: Nft) -> bool:
     state = nft.read(with_grants=True)
-    if state is None or state.grants is None or KEY not in state.grants:
+    if state is None or state.grants is None or KEY.packed not in state.grants[KEY.map]:
         return False
     # Who owns it is asked elsewhere.
     rules = frozenset(line for line in state.ruleset.foreign if not line.startswith("flags "))
@@ -84,7 +84,7 @@ def locked(owner: Nft) -> dict[str, Any]:
     state = owner.read(with_grants=True)
     assert state
     assert state.grants
-    told["batches share the lock"] = OTHER in state.grants
+    told["batches share the lock"] = OTHER.packed in state.grants[OTHER.map]
 
     # libnftables has opened a new socket, as it does when a listing was interrupted.
     owner._text = _text_context()

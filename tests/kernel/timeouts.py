@@ -32,7 +32,7 @@ def main() -> None:
         state = nft.read(with_grants=True)
         assert state
         assert state.grants
-        told[name] = state.grants[key].remaining
+        told[name] = state.grants[key.map][key.packed].remaining
         nft.run((DeleteGrant(key),))
     json.dump(told, sys.stdout)
 

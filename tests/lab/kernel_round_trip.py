@@ -65,8 +65,10 @@ class RoundTrip:
         ):
             self.nft.run(transaction)
             state = self.nft.read(with_grants=True)
-            held = dict(state.grants or {}) if state else {}
-            if len(held) != count or any(grant.remaining < least for grant in held.values()):
+            maps = dict(state.grants or {}) if state else {}
+            held = {(name, key): one for name, of in maps.items() for key, one in of.items()}
+            given = {(key.map, key.packed) for key in keys} if count else set()
+            if set(held) != given or any(grant.remaining < least for grant in held.values()):
                 self.wrong.append(f"{case.name}: grants {what}: {held}")
 
     def clear(self) -> None:

@@ -222,7 +222,7 @@ def test_it_reads_grants_only_where_they_are_asked_for_and_counts_nothing() -> N
     assert without is not None
     assert with_ is not None
     assert without.grants is None
-    assert with_.grants == {KEY: HeldGrant(16, 10)}
+    assert with_.grants == {KEY.map: {KEY.packed: HeldGrant(16, 10)}}
     assert without.ruleset == with_.ruleset
     assert kernel.counts() == Counts({}, {})
 

@@ -1,0 +1,55 @@
+"""nft as a process: options, output and errors, as the binding gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ramfw.program import nft_process
+from ramfw.program.nft_process import NftProcess, find_nft
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """Tells its options and what it reads, and fails when it reads of failing."""
+    path = tmp_path / "nft"
+    failing = "case $text in *fail*) echo no >&2; exit 1;; esac"
+    path.write_text(f'#!/bin/sh\ntext=$(cat)\necho "$@: $text"\n{failing}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_command_has_its_options_and_its_output(program: str) -> None:
+    nft = NftProcess(program)
+    nft.set_stateless_output(True)
+    nft.set_numeric_prio_output(True)
+    nft.set_terse_output(True)
+    assert nft.cmd("list table inet ramfw") == (0, "-s -t -y -f -: list table inet ramfw\n", "")
+    nft.set_terse_output(False)
+    assert nft.cmd("list")[1] == "-s -y -f -: list\n"
+
+
+def test_an_error_is_told_in_nft_s_words(program: str) -> None:
+    nft = NftProcess(program)
+    nft.set_json_output(True)
+    code, _, error = nft.cmd("fail")
+    assert (code, error) == (1, "no\n")
+
+
+def test_a_program_that_cannot_be_started_or_does_not_end_is_an_error(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, error = NftProcess(f"{program}-not").cmd("list")
+    assert code != 0
+    assert "No such file" in error
+    monkeypatch.setattr(nft_process, "PATIENCE", 0.05)
+    Path(program).write_text("#!/bin/sh\nexec sleep 5\n")
+    code, _, error = NftProcess(program).cmd("list")
+    assert code != 0
+    assert "timed out" in error
+
+
+def test_it_is_found_where_the_system_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft_process, "WHERE", "/nowhere")
+    assert find_nft() is None
