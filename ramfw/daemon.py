@@ -86,7 +86,7 @@ LOCK = "lock"
 """The name under which the service manager keeps the socket that owns the table."""
 MOST_TOGETHER = 64
 """Events in a row that one transaction may wait for."""
-ALLOCATIONS_A_COLLECTION = 50_000
+ALLOCATIONS_A_COLLECTION = 10_000
 MOST_RESOLVED_AT_ONCE = 64
 """Names. A policy may have 10,000, and a question under way takes some 10 KiB."""
 LONGEST_WAIT = 120.0
@@ -261,7 +261,9 @@ class Daemon:
         if not await self._in_kernel_thread(self._kernel.matches_cgroups):
             self._handle(NoCgroupMatch())
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
+        self._beat()
         self._handle(TableRead(state))
+        self._beat()
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
         if problems:
             self._handle(PolicyRefused(problems))
@@ -276,6 +278,8 @@ class Daemon:
                 return
             # Names that were resolved together are opened together, but not for ever later.
             deferred = 0 if self._events.empty() else (deferred + 1) % MOST_TOGETHER
+            # Many events in a row leave no room for the task that shows life once a second.
+            self._beat()
             self._handle(event, more=deferred > 0)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramfw.core.catalog import Catalog, load, shipped
+from ramfw.core.fqdn import forget_public_suffixes
 from ramfw.core.policy import Policy
 from ramfw.core.policy_parser import catalog_file, parse
 from ramfw.errors import PolicyError, Problem
@@ -51,6 +52,8 @@ def read_text(
         policy, warnings = parse(text, str(path), catalog or _catalog(catalog_file(text)))
     except PolicyError as error:
         raise PolicyError((*problems, *error.problems)) from None
+    finally:
+        forget_public_suffixes()
     if problems:
         raise PolicyError(tuple(problems))
     return policy, warnings, text

@@ -219,6 +219,12 @@ def _refuse_public(suffix: str) -> None:
         )
 
 
+def forget_public_suffixes() -> None:
+    """Give back the memory of the list (10 MiB); it is read again when it is needed."""
+    _public_suffixes.cache_clear()
+    _rules.cache_clear()
+
+
 @cache
 def _public_suffixes() -> PublicSuffixList:
     from publicsuffixlist import PublicSuffixList  # noqa: PLC0415  slow; only wildcards need it

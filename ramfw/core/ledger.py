@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import cache
+from typing import cast
 
 from ramfw.core.grants import Permissions, Wanted
 from ramfw.core.leases import Leases
@@ -62,21 +63,27 @@ class Ledger:
 
     def start_from(
         self,
-        held: Mapping[str, Mapping[bytes, HeldGrant]],
+        held: Mapping[str, dict[bytes, HeldGrant]],
         permissions: Permissions,
         now: float,
         *,
         adopts: bool,
     ) -> None:
-        """Take what was read as what there is.
+        """Take what was read as what there is; the maps of `held` become the ledger's own.
 
         A daemon that starts adopts what an earlier one left. Later, what the ledger does not know
         was put there by somebody else, and goes.
         """
         before, self._grants = self._grants, {}
-        alike = lru_cache(maxsize=1 << 16)(lambda held: Wanted(held[0], now + held[1]))
+        alike: dict[HeldGrant, Wanted] = {}
         for name, grants in held.items():
-            self._grants[name] = {packed: alike(grant) for packed, grant in grants.items()}
+            # In place: a copy of 100,000 would be the daemon's peak of memory.
+            taken = self._grants[name] = cast("dict[bytes, Wanted]", grants)
+            for packed, grant in grants.items():
+                known = alike.get(grant)
+                if known is None:
+                    known = alike[grant] = Wanted(grant.entry_id, now + grant.remaining)
+                taken[packed] = known
         self.recheck(permissions)
         if not adopts:
             self._stale |= {
@@ -115,6 +122,7 @@ class Ledger:
         """The next operations, and what they change; `replaces`: the table is made anew."""
         operations: list[Operation] = []
         changes: dict[GrantKey, Wanted | None] = {}
+        alike: dict[Wanted, Wanted] = {}  # the addresses of an answer share one: they are many
         if replaces:
             for key, held in self._all():
                 if held.expires > now and key not in self._stale:
@@ -135,7 +143,7 @@ class Ledger:
                     present = changes[key]
                 if present is None or not _is_served(present, wanted):
                     operations += _give(key, present, wanted, now)
-                    changes[key] = wanted
+                    changes[key] = alike.setdefault(wanted, wanted)
         return operations, changes
 
     def _all(self) -> Iterable[tuple[GrantKey, Wanted]]:

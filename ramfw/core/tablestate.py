@@ -27,7 +27,7 @@ class TableState:
     """
 
     ruleset: Ruleset
-    grants: Mapping[str, Mapping[bytes, HeldGrant]] | None = None
+    grants: Mapping[str, dict[bytes, HeldGrant]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

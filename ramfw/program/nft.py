@@ -12,7 +12,7 @@ from dataclasses import replace
 from socket import socket
 from typing import Any
 
-from ramfw.core.ruleset import TABLE, Ruleset
+from ramfw.core.ruleset import TABLE, NamedSet, Ruleset
 from ramfw.core.tablestate import Count, Counts, HeldGrant, TableState
 from ramfw.core.transaction import AddRule, AddTable, Operation, Transaction
 from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
@@ -202,13 +202,7 @@ class Nft:
         listing = self._terse_listing()
         if listing is None:
             return None
-        # One command a set: of several in one batch, nft 1.0.6 finds only the last.
-        closed = [named for named in read_listing(listing).sets if named.elements is not None]
-        sets = [
-            self._command(self._lists, f"list {kind(named)} {OWN} {named.name}", "nft list")
-            for named in closed
-        ]
-        ruleset = self._judge_lock(read_listing(listing + "".join(sets)))
+        ruleset = self._judge_lock(read_listing(listing, self._listing_of))
         if not with_grants:
             return TableState(ruleset)
         grants: dict[str, dict[bytes, HeldGrant]] = {}
@@ -232,6 +226,10 @@ class Nft:
         if others == ruleset.foreign:
             others |= {"no lock"}
         return replace(ruleset, foreign=others)
+
+    def _listing_of(self, named: NamedSet) -> str:
+        # One command a set: of several in one batch, nft 1.0.6 finds only the last.
+        return self._command(self._lists, f"list {kind(named)} {OWN} {named.name}", "nft list")
 
     def _terse_listing(self) -> str | None:
         self._lists.set_terse_output(True)

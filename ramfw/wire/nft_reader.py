@@ -12,7 +12,7 @@ comment, and whether a listed element has a counter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
@@ -63,6 +63,7 @@ SET = re.compile(
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
+LINE = re.compile(r"[^\n]+")
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 COUNTED = re.compile(r"(packets \d+ bytes \d+)?")
 ELEMENT = re.compile(r'(?:"[^"]*"|[^",])+')
@@ -89,16 +90,21 @@ class _Draft:
     foreign: set[str] = field(default_factory=set)
 
 
-def read(listing: str) -> Ruleset:
+def read(listing: str, closer: Callable[[NamedSet], str] | None = None) -> Ruleset:
     """The ruleset that a listing tells, in the terms of `Ruleset.as_read`.
 
-    A set that is listed twice (in the terse table and by itself) has the elements of the second
-    listing; one listed only in the terse table has elements None if it is a map of grants.
-    Raises ListingError where the listing's frame is not understood.
+    `closer` lists a set, or a map that holds no grants, by itself, with its elements. A set that
+    is listed twice has the elements of the second listing; one listed only in the terse table has
+    elements None if it is a map of grants. Raises ListingError where the listing's frame is not
+    understood.
     """
     draft = _Draft()
     for block in _blocks(listing):
         _read_block(block, draft)
+    if closer is not None:
+        for named in [one for one in draft.sets.values() if one.elements is not None]:
+            for block in _blocks(closer(named)):
+                _read_block(block, draft)
     return Ruleset(
         tuple(draft.chains[name] for name in sorted(draft.chains)),
         tuple(draft.sets[name] for name in sorted(draft.sets)),
@@ -118,8 +124,8 @@ def _blocks(listing: str) -> Iterator[_Block]:
     """The chains, sets, maps and counters of all `table` blocks, each with its lines."""
     header: list[str] = []
     lines: list[str] = []
-    for raw in listing.splitlines():
-        line = raw.strip()
+    for raw in LINE.finditer(listing):  # one at a time: there may be 60,000
+        line = raw[0].strip()
         if not line or (not header and (line.partition(" #")[0] == HEADER or line == "}")):
             continue
         if not header:
