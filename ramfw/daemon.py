@@ -301,7 +301,7 @@ class Daemon:
         if isinstance(event, ServersChanged):
             self._resolver.set_servers(event.servers)
         if isinstance(event, PolicyLoaded) and self._openings is not None:
-            self._openings.marks = MarkLayout(event.policy.mark_mask)
+            self._openings.follow(MarkLayout(event.policy.mark_mask))
         events = deque([event])
         while events:
             for command in self._engine.handle(events.popleft(), time.monotonic(), more=more):
@@ -460,7 +460,10 @@ class Daemon:
         return replace(watch, names=True)
 
     def _read_openings(self) -> None:
-        if self._openings is not None and (event := self._openings.read()) is not None:
+        # As with answers: the first goes alone, then all that came meanwhile.
+        for most in (1, A_READING):
+            if self._openings is None or (event := self._openings.read(most)) is None:
+                return
             self._handle(event)
 
     def _watch_tampering(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from ramfw.core.commands import Fate
 from ramfw.core.events import Copied, HeldSegment, OpeningsHeld
@@ -21,31 +21,49 @@ from ramfw.core.name_rules import FIRST_BYTES_QUEUE, LONGEST_COPY, SERVER_GROUP
 from ramfw.core.policy import ScopeName
 from ramfw.errors import ObserveError
 from ramfw.observe.listening import listen
-from ramfw.wire import nflog, nfqueue, packet, tcp
+from ramfw.wire import nflog, nfqueue, tcp, tcp_packet
+from ramfw.wire.packet import ACK, FIN, RST, SYN
 
 _FAILURE = "names cannot be checked"
 _DATAGRAM = 1 << 17
 _MOST_WAITING = 16_384
 _A_SENDING = 1024  # verdicts
-_A_READING = 512  # packets; then the loop sees to other things
-_SYN_ACK = packet.SYN | packet.ACK
+_SYN_ACK = SYN | ACK
+_OPENS = SYN | ACK | RST | FIN
+_TELLING = SYN | FIN | tcp.URG
+_FLAGS = {
+    bits: Flags(syn=bool(bits & SYN), fin=bool(bits & FIN), urgent=bool(bits & tcp.URG))
+    for bits in range(_TELLING + 1)
+    if bits & _TELLING == bits
+}
+
+A_READING = 512
+"""Packets that are read together; then other things are seen to."""
 
 
 @dataclass(slots=True)
 class OpeningsWatch:
     """The queue, and the copies of what servers said."""
 
-    marks: MarkLayout
+    marks: InitVar[MarkLayout]
     malformed: int = 0
     copies_lost: int = 0
     _waiting: dict[int, int] = field(default_factory=dict)
-    """The marks of the packets that wait, without what is ramfw's own."""
+    """The marks of the packets that wait, without what is ramfw's own, where anything is left."""
+    _packets: nfqueue.Reader = field(default_factory=nfqueue.Reader)
+    _copied: nflog.Reader = field(default_factory=nflog.Reader)
+    _verdicts: nfqueue.Verdicts = field(default_factory=lambda: nfqueue.Verdicts(FIRST_BYTES_QUEUE))
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_DATAGRAM)))
+    _own: int = field(init=False)
+    _others: int = field(init=False)
+    _shift: int = field(init=False)
+    _scopes: dict[int, ScopeName] = field(init=False)
     _copies: socket.socket = field(init=False)
     _queue: socket.socket = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, marks: MarkLayout) -> None:
         """Raises ObserveError where the kernel has no queue, or another listener has it."""
+        self.follow(marks)
         self._copies = listen(
             nflog.bind(SERVER_GROUP, copy_range=LONGEST_COPY, sequence=1), _FAILURE
         )
@@ -55,6 +73,11 @@ class OpeningsWatch:
         except ObserveError:
             self._copies.close()
             raise
+
+    def follow(self, marks: MarkLayout) -> None:
+        """Read and write marks of this layout from now on."""
+        self._own, self._others, self._shift = marks.mask, marks.others, marks.shift
+        self._scopes = {marks.value(ids[0]): scope for scope, ids in UNSETTLED.items()}
 
     def close(self) -> None:
         """Stop watching: what is held is dropped, and what comes waits or passes, by its scope."""
@@ -66,18 +89,13 @@ class OpeningsWatch:
         """Readable when `read` has something to do."""
         return (self._queue,)
 
-    def read(self) -> OpeningsHeld | None:
-        """The packets that wait now, and what servers said before; None where there is nothing."""
-        held = self._receive()
-        copies, lost = self._copied()
-        segments = []
-        for queued in held:
-            segment = self._segment(queued)
-            if segment is None:
-                self.malformed += 1
-                self._send([self._verdict(Fate(queued.id, dropped=True))])
-            else:
-                segments.append(segment)
+    def read(self, most: int = A_READING) -> OpeningsHeld | None:
+        """Of the packets that wait now so many, and what servers said before.
+
+        None where there is nothing.
+        """
+        segments = self._receive(most)
+        copies, lost = self._read_copies()
         if not segments and not copies and not lost:
             return None
         return OpeningsHeld(tuple(segments), tuple(copies), lost)
@@ -88,47 +106,45 @@ class OpeningsWatch:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def _receive(self) -> list[nfqueue.Queued]:
-        found: list[nfqueue.Queued] = []
-        for _ in range(_A_READING):
+    def _receive(self, most: int) -> list[HeldSegment]:
+        found: list[HeldSegment] = []
+        buffer = self._buffer
+        for _ in range(most):
             try:
-                size = self._queue.recv_into(self._buffer)
+                size = self._queue.recv_into(buffer)
             except BlockingIOError:
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 continue  # what did not fit was dropped: its sender repeats it
-            found += nfqueue.packets(bytes(self._buffer[:size]))
+            for ident, mark, packet in self._packets.marked(buffer, size):
+                segment = self._segment(ident, mark, packet)
+                if segment is None:
+                    self.malformed += 1
+                    self._queue.send(nfqueue.verdict(FIRST_BYTES_QUEUE, ident, nfqueue.DROP))
+                else:
+                    found.append(segment)
         return found
 
-    def _segment(self, queued: nfqueue.Queued) -> HeldSegment | None:
-        self._waiting[queued.id] = queued.mark & self.marks.others
-        segment = tcp.read(queued.payload)
-        scope = _SCOPES.get((queued.mark & self.marks.mask) >> self.marks.shift)
-        if not isinstance(segment, tcp.TcpSegment) or scope is None:
+    def _segment(self, ident: int, mark: int, packet: bytes) -> HeldSegment | None:
+        scope = self._scopes.get(mark & self._own)
+        read = tcp_packet.segment(packet)
+        if read is None or scope is None:
             return None
-        return HeldSegment(
-            queued.id,
-            segment.key,
-            scope,
-            segment.key.destination,
-            segment.key.dport,
-            segment.first,
-            queued.payload[segment.start : segment.end],
-            Flags(
-                syn=bool(segment.flags & packet.SYN),
-                fin=bool(segment.flags & packet.FIN),
-                urgent=bool(segment.flags & tcp.URG),
-            ),
-        )
+        if others := mark & self._others:
+            self._waiting[ident] = others
+        key, destination, port, first, flags, payload = read
+        told = _FLAGS[flags & _TELLING]
+        return HeldSegment(ident, key, scope, destination, port, first, payload, told)
 
-    def _copied(self) -> tuple[list[Copied], bool]:
+    def _read_copies(self) -> tuple[list[Copied], bool]:
         copies: list[Copied] = []
         lost = False
+        buffer = self._buffer
         while True:
             try:
-                size = self._copies.recv_into(self._buffer)
+                size = self._copies.recv_into(buffer)
             except BlockingIOError:
                 return copies, lost
             except OSError as error:
@@ -137,27 +153,23 @@ class OpeningsWatch:
                 self.copies_lost += 1
                 lost = True
                 continue
-            for copied in nflog.packets(bytes(self._buffer[:size])):
-                head = tcp.headers(copied.payload)
-                if head is None:
+            for copied in self._copied.payloads(buffer, size):
+                read = tcp_packet.headers(copied)
+                if read is None:
                     self.malformed += 1
                     continue
-                opens = head.flags & (_SYN_ACK | packet.RST | packet.FIN) == _SYN_ACK
-                copies.append(Copied(head.key.reverse, head.acknowledged, opens))
+                key, acknowledged, flags = read
+                copies.append(Copied(key, acknowledged, flags & _OPENS == _SYN_ACK))
 
     # -- verdicts ------------------------------------------------------------------------------
 
     def _verdict(self, fate: Fate) -> bytes:
-        others = self._waiting.pop(fate.handle, 0)
+        others = self._waiting.pop(fate.handle, 0) if self._waiting else 0
         if fate.dropped:
             return nfqueue.verdict(FIRST_BYTES_QUEUE, fate.handle, nfqueue.DROP)
         # Without an id the mark is emptied too: so the kernel tells it from one that nobody read.
-        mark = others | self.marks.value(fate.entry_id or 0)
-        return nfqueue.verdict(FIRST_BYTES_QUEUE, fate.handle, nfqueue.ACCEPT, mark=mark)
+        return self._verdicts.accept(fate.handle, others | (fate.entry_id or 0) << self._shift)
 
     def _send(self, verdicts: list[bytes]) -> None:
         for start in range(0, len(verdicts), _A_SENDING):
             self._queue.send(b"".join(verdicts[start : start + _A_SENDING]))
-
-
-_SCOPES: dict[int, ScopeName] = {ids[0]: scope for scope, ids in UNSETTLED.items()}

@@ -108,17 +108,23 @@ class Layouts:
     if all headers on the way to it are the same. Pure but for what it was taught.
     """
 
-    def __init__(self, kind: int, last: int) -> None:
-        """`kind` is that of the messages, `last` that of the attribute, which ends them."""
-        self._kind, self._last = kind, last
-        self._known: list[tuple[struct.Struct, tuple[int, ...]]] = []
+    def __init__(self, kind: int, last: int, noted: int = 0) -> None:
+        """`kind` is that of the messages, `last` that of the attribute, which ends them.
 
-    def find(self, buffer: bytes | bytearray | memoryview, size: int) -> tuple[int, int] | None:
-        """Where the attribute's value begins and ends; None where there is more to it.
-
-        Then `buffer[:size]` is to be walked through, and may be taught.
+        `noted` is another attribute, before it, whose place is told too.
         """
-        for headers, expected in self._known:
+        self._kind, self._last, self._noted = kind, last, noted
+        self._known: list[tuple[struct.Struct, tuple[int, ...], int]] = []
+
+    def find(
+        self, buffer: bytes | bytearray | memoryview, size: int
+    ) -> tuple[int, int, int] | None:
+        """Where the attribute's value begins and ends, and where that of the noted one begins.
+
+        The last is 0 where the message has none. None where there is more to it: then
+        `buffer[:size]` is to be walked through, and may be taught.
+        """
+        for headers, expected, noted in self._known:
             start = headers.size
             if size < start:
                 continue
@@ -127,7 +133,7 @@ class Layouts:
             # Nothing but padding follows: neither another attribute nor another message.
             ends = total == size and last == self._last and 0 <= size - end < ATTRIBUTE.size
             if ends and tuple(way) == expected:
-                return start, end
+                return start, end, noted
         return None
 
     def teach(self, message: bytes) -> None:
@@ -136,13 +142,16 @@ class Layouts:
         For messages whose framing was checked: a walk through all attributes found no fault.
         """
         form, way, position = f"=IH{HEADER.size - 6 + NFGEN.size}x", [self._kind], _FIRST_ATTRIBUTE
+        noted = 0
         while position + ATTRIBUTE.size <= len(message):
             length, kind = ATTRIBUTE.unpack_from(message, position)
             form += "HH"
             if kind == self._last:
-                self._known.insert(0, (struct.Struct(form), tuple(way)))
+                self._known.insert(0, (struct.Struct(form), tuple(way), noted))
                 del self._known[_MOST_LAYOUTS:]
                 return
+            if kind & NLA_TYPE_MASK == self._noted:
+                noted = position + ATTRIBUTE.size
             form += f"{align(length) - ATTRIBUTE.size}x"
             way += (length, kind)
             position += align(length)

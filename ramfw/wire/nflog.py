@@ -97,7 +97,7 @@ class Reader:
         """
         found = self._layouts.find(buffer, size)
         if found is not None:
-            start, end = found
+            start, end, _ = found
             return [bytes(buffer[start:end])]
         datagram = bytes(buffer[:size])
         read = [copied.payload for copied in packets(datagram)]

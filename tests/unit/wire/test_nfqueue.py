@@ -91,12 +91,16 @@ def test_the_quick_reading_says_the_same_of_one_datagram_after_the_other(
     for data in shown:
         room[: len(data)] = data
         try:
-            meant = [(q.id, q.payload) for q in nfqueue.packets(data)]
+            read = nfqueue.packets(data)
         except ValueError:
             with pytest.raises(ValueError, match=r"netlink|packet"):
                 reader.payloads(room, len(data))
         else:
-            assert reader.payloads(room, len(data)) == meant
+            meant = [(q.id, q.mark, q.payload) for q in read]
+            # The first may teach the second.
+            assert reader.marked(room, len(data)) == meant
+            assert reader.marked(room, len(data)) == meant
+            assert reader.payloads(room, len(data)) == [(q.id, q.payload) for q in read]
 
 
 def test_answers_to_other_messages_are_passed_over() -> None:
@@ -143,6 +147,13 @@ def test_a_queue_never_fails_open() -> None:
     flags, mask = (int.from_bytes(found[kind]) for kind in (5, 4))
     assert (flags, mask & 1, mask & 4) == (4, 1, 4)
     assert attributes(nfqueue.unbind(7, sequence=1))[1][0] == 2
+
+
+@given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+def test_a_quick_verdict_is_the_same(queue: int, ident: int, mark: int) -> None:
+    meant = nfqueue.verdict(queue, ident, nfqueue.ACCEPT, mark=mark)
+
+    assert nfqueue.Verdicts(queue).accept(ident, mark) == meant
 
 
 def test_a_verdict_may_mark_and_replace_the_packet() -> None:

@@ -1,0 +1,79 @@
+"""TCP packets read in one go, those of the usual form quickly: a connection waits meanwhile.
+
+Pure. Says what `tcp.read` and `tcp.headers` say. A flow is named by its key: addresses and ports
+of one direction, as they stand in one piece in an IP packet without options.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ramfw.wire import tcp
+from ramfw.wire.packet import SYN, TCP
+
+Segment = tuple[bytes, bytes, int, int, int, bytes]
+"""Key, packed destination, its port, the number of the payload's first byte, flags, payload."""
+
+Headers = tuple[bytes, int, int]
+"""The other direction's key, what is acknowledged, flags."""
+
+# Header length, total length, fragment, protocol; destination's port, number, offset, flags.
+_SEGMENT4 = struct.Struct("!BxHxxHxB12xHI4xBB")
+_SEGMENT6 = struct.Struct("!BxxxHB35xHI4xBB")
+# Header length, protocol, addresses, ports; what is acknowledged, flags.
+_HEADERS4 = struct.Struct("!B8xBxx4s4s2s2s4xIxB6x")
+_HEADERS6 = struct.Struct("!B5xBx16s16s2s2s4xIxB6x")
+_PORTS = struct.Struct("!HH")
+
+_FIRST_OF_IPV4 = 0x45
+_FIRST_OF_IPV6 = 6
+_FRAGMENTED = 0x3FFF
+_IPV4_HEADER, _IPV6_HEADER, _TCP_HEADER = 20, 40, 20
+_MODULUS = 1 << 32
+
+
+def segment(packet: bytes) -> Segment | None:
+    """The whole segment in a packet; None where there is none."""
+    size = len(packet)
+    if size >= _SEGMENT4.size and packet[0] == _FIRST_OF_IPV4:
+        _, end, fragment, protocol, port, number, offset, flags = _SEGMENT4.unpack_from(packet)
+        start = _IPV4_HEADER + (offset >> 4) * 4
+        whole = _IPV4_HEADER + _TCP_HEADER <= start <= end <= size
+        if whole and protocol == TCP and not fragment & _FRAGMENTED:
+            first = (number + 1) % _MODULUS if flags & SYN else number
+            return packet[12:24], packet[16:20], port, first, flags, packet[start:end]
+    elif size >= _SEGMENT6.size and packet[0] >> 4 == _FIRST_OF_IPV6:
+        _, length, protocol, port, number, offset, flags = _SEGMENT6.unpack_from(packet)
+        start, end = _IPV6_HEADER + (offset >> 4) * 4, _IPV6_HEADER + length
+        whole = _IPV6_HEADER + _TCP_HEADER <= start <= end <= size
+        if whole and protocol == TCP:
+            first = (number + 1) % _MODULUS if flags & SYN else number
+            return packet[8:44], packet[24:40], port, first, flags, packet[start:end]
+    read = tcp.read(packet)
+    if not isinstance(read, tcp.TcpSegment):
+        return None
+    payload = packet[read.start : read.end]
+    return key(read.key), read.key.destination, read.key.dport, read.first, read.flags, payload
+
+
+def headers(packet: bytes) -> Headers | None:
+    """The headers of a segment whose payload need not be there; None for another protocol."""
+    if len(packet) >= _HEADERS4.size and packet[0] == _FIRST_OF_IPV4:
+        _, protocol, source, destination, sport, dport, acknowledged, flags = _HEADERS4.unpack_from(
+            packet
+        )
+    elif len(packet) >= _HEADERS6.size and packet[0] >> 4 == _FIRST_OF_IPV6:
+        _, protocol, source, destination, sport, dport, acknowledged, flags = _HEADERS6.unpack_from(
+            packet
+        )
+    else:
+        read = tcp.headers(packet)
+        return None if read is None else (key(read.key.reverse), read.acknowledged, read.flags)
+    if protocol != TCP:
+        return None
+    return destination + source + dport + sport, acknowledged, flags
+
+
+def key(flow: tcp.FlowKey) -> bytes:
+    """The key of a flow's direction."""
+    return flow.source + flow.destination + _PORTS.pack(flow.sport, flow.dport)
