@@ -363,7 +363,8 @@ class _Compiler:
             ),
         )
         refused = (f"{scope}_audited", AUDITED) if self.audit else (f"{scope}_refused", REFUSED)
-        yield Chain(f"refuse_{scope}", ((Count(refused[0]), self._mark(refused[1])),))
+        marked = (Count(refused[0]), self._mark(refused[1]))
+        yield Chain(f"refuse_{scope}", (log_refusal(scope, audited=self.audit), marked))
 
     def _to_bridges(self) -> Rule:
         return (
@@ -565,6 +566,7 @@ class _Compiler:
             lookups=tuple(self._tags(ScopeName.CONTAINERS)),
             tried_once=self.machine.watch is WatchForm.COPY,
             log=log_refusal(ScopeName.CONTAINERS),
+            # In mode `registries` connections are refused by their names: too late to turn them.
             containers=(
                 self.machine.turning is Turning.ALL
                 and self.policy.containers.mode is ScopeMode.STRICT

@@ -194,7 +194,7 @@ class Reason(StrEnum):
 
     NOT_PERMITTED = "not permitted"
     QUIC = "UDP 443 is never permitted"
-    NOT_A_BEGINNING = "not the beginning of a connection"
+    NOT_A_BEGINNING = "neither a new connection nor a permitted name in its first bytes"
     REVOKED = "what permitted it was taken out of the policy"
 
 

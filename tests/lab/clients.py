@@ -34,7 +34,7 @@ DENIED = f"denied: {MESSAGE}"
 IN_STATUS = f"403 {MESSAGE}"
 UNTRUSTED = "self-signed certificate"
 WORDLESS = "error: 403"
-STRICT_HOST = '[scopes.host]\nmode = "strict"\n'
+STRICT = '[scopes.host]\nmode = "strict"\n[scopes.containers]\nmode = "strict"\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def policy_for(host: Host, materials: Materials, *, with_ca: bool) -> str:
         key.write_bytes((materials / "ca.key").read_bytes())
         key.chmod(0o400)
         authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    return policy(DOCKER_IO, more=STRICT_HOST + authority)
+    return policy(DOCKER_IO, more=STRICT + authority)
 
 
 # -- the table ---------------------------------------------------------------------------------

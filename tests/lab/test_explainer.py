@@ -17,8 +17,8 @@ from tests.lab.materials import Materials
 from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
 from tests.lab.space import Namespace, Outcome
 
-STRICT_HOST = '[scopes.host]\nmode = "strict"\n'
-POLICY = policy(DOCKER_IO, more=STRICT_HOST)
+STRICT = '[scopes.host]\nmode = "strict"\n[scopes.containers]\nmode = "strict"\n'
+POLICY = policy(DOCKER_IO, more=STRICT)
 MESSAGE = (
     "Access to ghcr.io has been restricted by your administrators (Example Corp). "
     "Allowed: docker.io."
@@ -77,7 +77,7 @@ def test_once_it_is_permitted_the_registry_itself_answers(
     explained: Host, internet: Internet
 ) -> None:
     assert not explained.pull("ghcr.io/corp/app:1").ok
-    assert explained.reload(policy(DOCKER_IO, GHCR_IO, more=STRICT_HOST)).ok
+    assert explained.reload(policy(DOCKER_IO, GHCR_IO, more=STRICT)).ok
     assert explained.pull("ghcr.io/corp/app:1").ok
     assert internet.packets(GHCR, 443) > 0
 
@@ -130,7 +130,7 @@ def test_with_an_authority_the_error_is_the_registrys_own(
     key.write_bytes((materials / "ca.key").read_bytes())
     key.chmod(0o400)
     authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    host.start_ramfw(policy(DOCKER_IO, more=STRICT_HOST + authority))
+    host.start_ramfw(policy(DOCKER_IO, more=STRICT + authority))
     host.start_explainer(with_signer=True)
     refused = host.pull("ghcr.io/corp/app:1")
     assert f"denied: {MESSAGE}" in refused.output
@@ -198,7 +198,7 @@ def test_the_port_takes_turned_connections_only(explained: Host, lab: Lab) -> No
 
 
 def test_in_audit_mode_nothing_is_turned(host: Host, internet: Internet) -> None:
-    host.start_ramfw(policy(DOCKER_IO, more=STRICT_HOST + '[enforcement]\nmode = "audit"\n'))
+    host.start_ramfw(policy(DOCKER_IO, more=STRICT + '[enforcement]\nmode = "audit"\n'))
     host.start_explainer()
     assert host.pull("ghcr.io/corp/app:1").ok
     assert internet.packets(GHCR, 443) > 0
@@ -272,8 +272,9 @@ def test_a_firewall_on_loopback_is_found_too(explained: Host, internet: Internet
 
 
 def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Internet) -> None:
-    """An administrator who sends a registry's address to a permitted mirror is not in our way."""
+    """An administrator who sends an address to a permitted mirror is not in our way."""
     container = explained.container(command=("sleep", "60"))
+    asked = (f"https://{HUB.name}/v2/", "-k", "--resolve", f"{HUB.name}:443:{GHCR.v4}")
     mirror = f"""
     table ip theirs {{
         chain pre {{
@@ -284,12 +285,12 @@ def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Interne
     """
     explained.namespace.run("nft", "-f", "-", stdin=mirror, check=True)
     try:
-        sent = ask(container, "https://ghcr.io/v2/", "-4", "-k")
+        sent = ask(container, *asked)
         assert "UNAUTHORIZED" in sent.output
         assert internet.packets(HUB, 443) > 0
     finally:
         explained.namespace.sh("nft delete table ip theirs")
-    assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-4", "-k").output
+    assert about(f"{HUB.name} at {GHCR.v4}") in ask(container, *asked).output
 
 
 @pytest.mark.parametrize("by_hand", [False, True])

@@ -11,8 +11,8 @@ from tests.lab.internet import Internet
 from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
 from tests.lab.space import wait_until
 
-STRICT_HOST = '[scopes.host]\nmode = "strict"\n'
-POLICY = policy(DOCKER_IO, more=STRICT_HOST)
+STRICT = '[scopes.host]\nmode = "strict"\n[scopes.containers]\nmode = "strict"\n'
+POLICY = policy(DOCKER_IO, more=STRICT)
 
 
 def refusals(host: Host) -> list[dict[str, Any]]:
@@ -74,6 +74,18 @@ def test_a_container_is_told_by_its_address_and_by_the_name_that_the_caller_may_
     assert f"container builder ({container.address}) to ghcr.io at {GHCR.v4} port" in said
 
 
+def test_a_connection_that_is_refused_by_its_name_is_logged_too(
+    host: Host,
+) -> None:
+    """In mode `registries` the first bytes decide, when the connection has its server already."""
+    host.start_ramfw(policy(DOCKER_IO))
+    container = host.container(command=("sleep", "60"))
+    assert not container.curl("https://ghcr.io/v2/", "-4", "-k").ok
+    (refusal,) = refusals_in(host, "containers")
+    assert (refusal["names"], refusal["address"]) == (["ghcr.io"], GHCR.v4)
+    assert "nor a permitted name in its first bytes" in refusal["reason"]
+
+
 def test_what_is_asked_by_address_has_no_name(host: Host) -> None:
     host.start_ramfw(POLICY)
     container = host.container(command=("sleep", "60"))
@@ -114,7 +126,7 @@ def test_a_blob_host_that_moved_is_told_with_the_line_that_permits_it(
     host: Host, internet: Internet
 ) -> None:
     """The registry sends its clients on to a host that the policy does not name."""
-    moved = policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"', more=STRICT_HOST)
+    moved = policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"', more=STRICT)
     host.start_ramfw(moved)
     host.start_explainer()
     assert not host.pull("app:1").ok
