@@ -65,16 +65,20 @@ done
 for engine in "${engines[@]}"; do
     place systemd/system/engine.conf "$units/$engine.service.d/ramfw.conf"
 done
-place systemd/sysusers.d/ramfw.conf /usr/lib/sysusers.d/ramfw.conf
+for names in systemd/sysusers.d/*.conf; do
+    place "$names" "/usr/lib/sysusers.d/$(basename "$names")"
+done
 place systemd/tmpfiles.d/ramfw.conf /usr/lib/tmpfiles.d/ramfw.conf
 place install/keep-slice "$home/keep-slice" 755
 place install/boot "$home/boot" 755
 place install/wsl-boot "$home/wsl-boot" 755
 if command -v systemd-sysusers >/dev/null; then
-    systemd-sysusers /usr/lib/sysusers.d/ramfw.conf
-elif ! getent passwd ramfw >/dev/null; then
-    useradd --system --user-group --no-create-home --home-dir /var/lib/ramfw \
-        --shell /usr/sbin/nologin ramfw
+    systemd-sysusers /usr/lib/sysusers.d/ramfw{,-explainer}.conf
+else
+    for user in "${users[@]}"; do
+        getent passwd "$user" >/dev/null || useradd --system --user-group --no-create-home \
+            --home-dir /var/lib/ramfw --shell /usr/sbin/nologin "$user"
+    done
 fi
 install --directory --owner=ramfw --group=ramfw --mode=755 /var/lib/ramfw
 if [[ ! -e /etc/ramfw/policy.toml ]]; then
@@ -108,7 +112,8 @@ if booted; then
     systemctl start ramfw-boot.service
     # The daemon that ends leaves its rules to the one that starts.
     systemctl restart ramfw.service
-    systemctl start ramfw-canary.timer
+    systemctl start ramfw-canary.timer ramfw-explainer.socket ramfw-signer.socket
+    systemctl try-restart ramfw-explainer.service ramfw-signer.service
 fi
 find "$home" -mindepth 1 -maxdepth 1 -type d ! -name "$(basename "$new")" -exec rm --recursive {} +
 echo "install: $("$command" --version) is installed; its policy is /etc/ramfw/policy.toml"

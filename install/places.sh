@@ -5,10 +5,15 @@ command=/usr/bin/ramfw
 units=/usr/lib/systemd/system
 # Engines by the names of their services, wherever they come from.
 engines=(docker containerd buildkit buildkitd crio podman snap.docker.dockerd)
-services=(ramfw-boot.service ramfw.service ramfw-canary.timer)
+services=(
+    ramfw-boot.service ramfw.service ramfw-canary.timer
+    ramfw-explainer.socket ramfw-signer.socket
+)
+users=(ramfw ramfw-explainer ramfw-signer)
 files=(
-    "$units"/{engines.slice,ramfw-boot.service,ramfw.service,ramfw-canary.service,ramfw-canary.timer}
-    /usr/lib/{sysusers.d,tmpfiles.d}/ramfw.conf
+    "$units"/{engines.slice,ramfw-boot.service,ramfw.service}
+    "$units"/ramfw-canary.{service,timer} "$units"/ramfw-{explainer,signer}.{service,socket}
+    /usr/lib/sysusers.d/ramfw{,-explainer}.conf /usr/lib/tmpfiles.d/ramfw.conf
     "$command"
     /usr/share/bash-completion/completions/ramfw
     /usr/share/zsh/vendor-completions/_ramfw

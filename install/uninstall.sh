@@ -12,7 +12,8 @@ if [[ -e $policy ]] && ! cmp --quiet "$policy" install/policy.toml; then
     sed 's/^/    /' "$policy"
 fi
 if booted; then
-    systemctl --quiet stop ramfw-canary.timer ramfw-canary.service ramfw.service 2>/dev/null || true
+    systemctl --quiet stop ramfw-canary.{timer,service} ramfw-{explainer,signer}.{socket,service} \
+        ramfw.service 2>/dev/null || true
 fi
 if command -v systemctl >/dev/null; then
     systemctl --quiet disable "${services[@]}" 2>/dev/null || true
@@ -37,6 +38,8 @@ for slice in /sys/fs/cgroup{,/unified}/engines.slice; do
     [[ ! -d $slice ]] || rmdir "$slice" 2>/dev/null ||
         echo "uninstall: engines stay in $slice until they are started again"
 done
-if getent passwd ramfw >/dev/null; then userdel ramfw; fi
-if getent group ramfw >/dev/null; then groupdel ramfw; fi
+for user in "${users[@]}"; do
+    if getent passwd "$user" >/dev/null; then userdel "$user"; fi
+    if getent group "$user" >/dev/null; then groupdel "$user"; fi
+done
 echo "uninstall: ramfw is off this machine; nothing is enforced"
