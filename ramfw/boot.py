@@ -41,7 +41,7 @@ def _policy(path: Path, state: State) -> tuple[Policy, str]:
     kept = state.last_policy()
     if kept is not None:
         try:
-            return parse(kept, str(path), shipped())[0], "the last good policy"
+            return policyfile.again(kept, str(path)), "the last good policy"
         except PolicyError:
             pass
     return parse("version = 1", "", shipped())[0], "the default policy"

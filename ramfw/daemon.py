@@ -27,7 +27,6 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, journal, policyfile
 from ramfw.control_server import CALLER, Arguments, ControlServer
-from ramfw.core.catalog import shipped
 from ramfw.core.commands import Command, Decide, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import CANARY_SILENCE, Engine
 from ramfw.core.events import (
@@ -52,7 +51,6 @@ from ramfw.core.learning import suggestion
 from ramfw.core.marks import MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
-from ramfw.core.policy_parser import parse
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts
 from ramfw.core.report import report
@@ -124,7 +122,7 @@ def _policy_at_start(path: Path, state: State | None) -> tuple[Policy, str, tupl
         if kept is None:
             raise
         with contextlib.suppress(PolicyError):
-            policy, _ = parse(kept, str(path), shipped())
+            policy = policyfile.again(kept, str(path))
             return policy, kept, tuple(str(problem) for problem in error.problems)
         raise
     for warning in warnings:

@@ -59,6 +59,14 @@ def read_text(
     return policy, warnings, text
 
 
+def again(text: str, source: str) -> Policy:
+    """The policy in a text that was kept of a file, with the catalogue that it names.
+
+    Raises PolicyError.
+    """
+    return parse(text, source, _catalog(catalog_file(text)))[0]
+
+
 def catalog_of(path: Path) -> Catalog:
     """The catalogue by which a policy file would be read; the shipped one if there is no file."""
     problems, text = _contents(path, "policy")

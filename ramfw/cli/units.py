@@ -39,7 +39,7 @@ def boot(instance: Instance, state: Path) -> None:
 @places
 @click.pass_obj
 def canary(instance: Instance) -> None:
-    """Test from inside the engines' slice that the filter holds (root).
+    """Test the filter from inside the engines' slice (root).
 
     Its unit starts it there once a minute, and the daemon is told. It connects to itself over
     loopback, which the policy refuses to engines; nothing leaves the machine. Exit code 1 where
