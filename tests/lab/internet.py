@@ -108,17 +108,13 @@ class Internet:
         self._storage = self._directory / "registry"
 
     def start(self) -> None:
-        """Give the namespace its addresses, start every server, and fill the registries."""
+        """Give the servers their addresses, start every one, and fill the registries."""
         self.namespace.sh(
             f"""
-            ip addr add {ROUTER.v4}/24 dev uplink
-            ip addr add {ROUTER.v6}/64 dev uplink nodad
-            ip link set uplink up
             ip addr add {DNS.v4}/32 dev lo
             ip addr add {DNS.v6}/128 dev lo nodad
             ip route add local {SERVERS_V4} dev lo
             ip route add local {SERVERS_V6} dev lo
-            ip route add 172.16.0.0/12 via {HOST.v4}
             echo nameserver {DNS.v4} > {self._directory}/internet-resolv.conf
             mount --bind {self._directory}/internet-resolv.conf /etc/resolv.conf
             """
@@ -133,6 +129,17 @@ class Internet:
         for server in [*starting, self.proxy]:
             server.wait_for("listening")
         self._fill()
+
+    def connect(self) -> None:
+        """Give this end of the link to the host, which has just been plugged in, its addresses."""
+        self.namespace.sh(
+            f"""
+            ip addr add {ROUTER.v4}/24 dev uplink
+            ip addr add {ROUTER.v6}/64 dev uplink nodad
+            ip link set uplink up
+            ip route add 172.16.0.0/12 via {HOST.v4}
+            """
+        )
 
     # Where things are
 

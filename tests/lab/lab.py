@@ -26,6 +26,7 @@ class Lab:
             self.internet = Internet(outside, self._materials)
             self.host = Host(inside, self._materials)
             self.host.connect()
+            self.internet.connect()
             self.internet.start()
         except BaseException:
             self.space.close()

@@ -146,6 +146,8 @@ class Process:
 class Namespace:
     """One network of a space, with its own mounts and view of the cgroup tree."""
 
+    ENTERED: tuple[str, ...] = ("--mount", "--root", "--net", "--pid", "--cgroup")
+
     def __init__(self, space: Space, holder: Process) -> None:
         self.space = space
         self._holder = holder
@@ -153,17 +155,29 @@ class Namespace:
             raise RuntimeError("a lab must never run in the network namespace it is started from")
 
     @property
+    def pid(self) -> int:
+        """A process that stays in it."""
+        return self._holder.pid
+
+    @property
     def root(self) -> Path:
         """The root directory of its mounts, for whoever is outside."""
-        return Path(f"/proc/{self._holder.pid}/root")
+        return Path(f"/proc/{self.pid}/root")
+
+    def cgroup(self, path: str) -> Path:
+        """The directory of one of its cgroups, made if it is not there."""
+        return self.space.cgroup(path)
+
+    def end(self) -> None:
+        """End the process that holds it: without others in it, it is gone."""
+        self._holder.stop(signal.SIGKILL)
 
     def _enter(self, argv: Sequence[str], cgroup: str) -> list[str]:
         # The move comes before the namespaces: a hierarchy mounted with nsdelegate lets nobody
         # be moved into a cgroup namespace from within it.
-        group = self.space.cgroup(cgroup)
+        group = self.cgroup(cgroup)
         move = ["sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(group)]
-        flags = ["--mount", "--root", "--net", "--pid", "--cgroup"]
-        return [*move, "nsenter", "--target", str(self._holder.pid), *flags, "--", *argv]
+        return [*move, "nsenter", "--target", str(self.pid), *self.ENTERED, "--", *argv]
 
     def start(
         self, *argv: str, cgroup: str = "user.slice", env: Mapping[str, str] | None = None
@@ -275,7 +289,7 @@ class Space:
 
     def link(self, one: Namespace, other: Namespace, name: str = "uplink") -> None:
         """A veth pair between two networks: `name` at one end, `uplink` at the other."""
-        peer = _pid_in_namespace(other._holder.pid)
+        peer = _pid_in_namespace(other.pid)
         one.sh(f"ip link add {name} type veth peer name uplink netns {peer}")
 
     def close(self) -> None:

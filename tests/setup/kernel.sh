@@ -5,6 +5,7 @@
 # made again when this script or the locked requirements have changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source tests/setup/made-once.sh
 
 # iptables as on every machine with docker.io: with it nft 1.0.6 can list an xt target.
 packages=linux-image-amd64,kmod,busybox-static,iproute2,nftables,iptables,python3,python3-nftables
@@ -20,25 +21,7 @@ unread=(
     '*/lib/udev' '*/lib/systemd' '*/lib/x86_64-linux-gnu/perl-base'
 )
 
-suites=("$@")
-((${#suites[@]})) || { echo "kernel: which Debian, bookworm or trixie?" >&2; exit 2; }
-for needed in debootstrap cpio; do
-    command -v "$needed" >/dev/null ||
-        { echo "kernel: $needed is missing: run: make packages (as root)" >&2; exit 1; }
-done
-((EUID == 0)) || { echo "kernel: debootstrap and chroot need root" >&2; exit 1; }
-
-mkdir --parents build/kernel
-exec 9>build/kernel/lock
-flock 9 # one at a time
-made_from=$(cat tests/setup/kernel.sh requirements.txt | sha256sum)
-work=
-trap '[[ -z $work ]] || rm --recursive --force --one-file-system "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-
-logged() { "$@" >"$work/log" 2>&1 || { tail --lines=20 "$work/log" >&2; return 1; }; }
-
-make_root() { # SUITE
+make_one() { # SUITE
     local root=$work/root debs=$work/debs deb
     mkdir --parents "$root/usr"/{bin,sbin,lib,lib64} "$root"/{dev,proc,sys,run,tmp,etc,root,srv/site}
     # As debootstrap does: packages of bookworm still bring files for both places.
@@ -67,17 +50,9 @@ make_root() { # SUITE
     mv "$root"/boot/vmlinuz-* "$work/vmlinuz"
     (cd "$root" && find . -print0 | sort --zero-terminated |
         cpio --null --create --format=newc --quiet) >"$work/root.cpio"
+    rm --recursive "$root" "$debs"
 }
 
-for suite in "${suites[@]}"; do
-    made=build/kernel/$suite
-    [[ $(cat "$made/made-from" 2>/dev/null) != "$made_from" ]] || continue
-    echo "kernel: getting Debian $suite's kernel and a root for it"
-    work=$(mktemp --directory --tmpdir=build/kernel "$suite.XXXXXX")
-    make_root "$suite"
-    rm --recursive "$work/root" "$work/debs" "$work/log"
-    echo "$made_from" >"$work/made-from"
-    rm --recursive --force "$made"
-    mv "$work" "$made"
-    work=
-done
+needs kernel debootstrap cpio
+made_from=$(cat tests/setup/{kernel,made-once}.sh requirements.txt | sha256sum)
+make_missing kernel build/kernel "$made_from" "kernel and a root for it" "$@"

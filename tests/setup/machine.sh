@@ -1,0 +1,45 @@
+#!/bin/bash
+# machine.sh SUITE...: for each Debian (bookworm, trixie), makes build/machine/SUITE/root, a whole
+# system with systemd and Docker for tests to boot, and the wheels that installing ramfw takes.
+# What is made is kept, and made again when this script or the locked requirements have changed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source tests/setup/made-once.sh
+
+packages=(
+    systemd systemd-sysv dbus
+    # what ramfw needs of Debian, and make to install it
+    python3-venv python3-nftables nftables netbase iproute2 conntrack kmod procps ca-certificates
+    make
+    # an engine, and one more who changes rules
+    docker.io iptables
+    # a clock that can be turned for one process, without turning everybody's
+    libfaketime
+)
+
+make_one() { # SUITE
+    local root=$work/root include
+    include=$(IFS=,; echo "${packages[*]}")
+    # Debian 13 has the docker command in a package of its own, Debian 12 in docker.io.
+    [[ $1 == bookworm ]] || include+=,docker-cli
+    logged debootstrap --variant=minbase --include="$include" "$1" "$root" ${MIRROR:+"$MIRROR"}
+    rm --recursive "$root"/var/cache/apt/archives "$root"/var/lib/apt/lists
+
+    # Pure Python only: the same wheels are right for either Debian's Python.
+    logged .venv/bin/python -m pip download --dest "$root/srv/wheels" \
+        --disable-pip-version-check --no-input --require-hashes --no-deps \
+        --platform any --only-binary :all: -r requirements.txt
+    printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >"$root/etc/pip.conf"
+
+    # A machine that was booted before: an empty id would make systemd enable every unit there is.
+    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+    echo machine >"$root/etc/hostname"
+    printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 machine\n' >"$root/etc/hosts"
+    # Nobody logs in at the console, and nothing is to be fetched.
+    logged chroot "$root" systemctl mask console-getty.service apt-daily.timer \
+        apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
+}
+
+needs machine debootstrap
+made_from=$(cat tests/setup/{machine,made-once}.sh requirements.txt | sha256sum)
+make_missing machine build/machine "$made_from" "system" "$@"

@@ -1,0 +1,44 @@
+# made-once.sh: for scripts that make one directory below build for each Debian, as root and with
+# debootstrap, and keep it until what it was made from has changed. To be sourced.
+# shellcheck shell=bash
+
+suite_names=(bookworm trixie)
+work=
+
+# The commands a script needs, by name, and nobody but root.
+needs() { # SCRIPT COMMAND...
+    local needed
+    for needed in "${@:2}"; do
+        command -v "$needed" >/dev/null ||
+            { echo "$1: $needed is missing: run: make packages (as root)" >&2; exit 1; }
+    done
+    ((EUID == 0)) || { echo "$1: debootstrap and chroot need root" >&2; exit 1; }
+}
+
+# Run a command that has nothing to say unless it fails.
+logged() { "$@" >"$work/log" 2>&1 || { tail --lines=20 "$work/log" >&2; return 1; }; }
+
+# Call `make_one SUITE` for each suite that is not made yet, with $work as the directory to fill.
+make_missing() { # SCRIPT DIRECTORY MADE-FROM WHAT SUITE...
+    local script=$1 directory=$2 made_from=$3 what=$4 suite made
+    shift 4
+    (($#)) || { echo "$script: which Debian, ${suite_names[*]}?" >&2; exit 2; }
+    mkdir --parents "$directory"
+    exec 9>"$directory/lock"
+    flock 9 # one at a time
+    trap '[[ -z $work ]] || rm --recursive --force --one-file-system "$work"' EXIT
+    trap 'exit 1' HUP INT TERM
+    for suite in "$@"; do
+        made=$directory/$suite
+        [[ $(cat "$made/made-from" 2>/dev/null) != "$made_from" ]] || continue
+        echo "$script: getting Debian $suite's $what"
+        work=$(mktemp --directory --tmpdir="$directory" "$suite.XXXXXX")
+        chmod 755 "$work"
+        make_one "$suite"
+        rm --force "$work/log"
+        echo "$made_from" >"$work/made-from"
+        rm --recursive --force --one-file-system "$made"
+        mv "$work" "$made"
+        work=
+    done
+}
