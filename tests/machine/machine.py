@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,6 +55,7 @@ class Machine:
         self._inside: Inside | None = None
         self._first: Process | None = None
         self._console: list[bytes] = []
+        self._ending = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +84,10 @@ class Machine:
             """
         )
         ours, console = os.openpty()
+        # Open on this side as well: a terminal that everyone has closed cannot be opened again.
+        self._ending.callback(os.close, console)
+        self._console = []
         try:
-            self._console = []
             threading.Thread(target=self._read_console, args=(ours,), daemon=True).start()
             self._first = network.start(
                 *("unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc"),
@@ -96,8 +99,6 @@ class Machine:
         except AssertionError as error:
             said = self._first.output if self._first else ""
             raise AssertionError(f"{error}\n{said}\n{self.console}") from None
-        finally:
-            os.close(console)
 
     def boot(self) -> None:
         """Turn it on and wait until all its services are up; one that failed is an error."""
@@ -144,6 +145,7 @@ class Machine:
             self.rack.internet.namespace.run("ip", "link", "delete", "uplink")
             self._network.end()
             self.rack.space.remove_cgroup(CGROUP)
+        self._ending.close()
         self._network = self._inside = self._first = None
 
     def _read_console(self, ours: int) -> None:
