@@ -42,6 +42,6 @@ cd "$root"
 pivot_root . mnt
 # The clock, the kernel's modules and its log are everybody's.
 exec chroot . setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog \
-    sh -c 'umount --lazy /mnt && exec env --ignore-environment container=lab \
+    sh -c 'umount --lazy /mnt && mount --make-rshared / && exec env --ignore-environment container=lab \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin LANG=C.UTF-8 \
         /lib/systemd/systemd </dev/console >/dev/console 2>&1'

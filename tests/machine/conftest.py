@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab import materials as lab_materials
+from tests.lab import policies
 from tests.lab.materials import Materials
+from tests.machine import installation
 from tests.machine.machine import Machine
 from tests.machine.rack import Rack
 
@@ -33,6 +35,48 @@ def materials() -> Iterator[Materials]:
 def rack(request: pytest.FixtureRequest, materials: Materials) -> Iterator[Rack]:
     with Rack(request.param, materials) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def layers(rack: Rack) -> list[Path]:
+    """What a disk is made of that has ramfw installed, and a policy that permits Docker Hub."""
+    disk = rack.disk()
+    with Machine(rack, disk) as machine:
+        machine.boot()
+        installation.install(machine)
+        machine.write(installation.POLICY, policies.HUB_ONLY)
+        machine.systemctl("reload", "ramfw.service")
+        machine.shut_down()
+    return [disk.changes, *disk.layers]
+
+
+@pytest.fixture
+def machine(rack: Rack, layers: list[Path]) -> Iterator[Machine]:
+    """A machine of the test's own that has ramfw; it is off."""
+    disk = rack.disk(layers)
+    with Machine(rack, disk) as made:
+        rack.internet.reset_counts()
+        yield made
+    disk.remove()
+
+
+@pytest.fixture(scope="module")
+def module_machine(rack: Rack, layers: list[Path]) -> Iterator[Machine]:
+    """One machine for all tests of a module: it runs."""
+    disk = rack.disk(layers)
+    with Machine(rack, disk) as made:
+        made.boot()
+        yield made
+    disk.remove()
+
+
+@pytest.fixture
+def running(module_machine: Machine) -> Iterator[Machine]:
+    """The module's machine, with the policy in force and nothing counted yet."""
+    module_machine.rack.internet.reset_counts()
+    yield module_machine
+    module_machine.write(installation.POLICY, policies.HUB_ONLY)
+    module_machine.systemctl("restart", "ramfw.service")
 
 
 @pytest.fixture

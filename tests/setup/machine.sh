@@ -25,10 +25,10 @@ make_one() { # SUITE
     logged debootstrap --variant=minbase --include="$include" "$1" "$root" ${MIRROR:+"$MIRROR"}
     rm --recursive "$root"/var/cache/apt/archives "$root"/var/lib/apt/lists
 
-    # Pure Python only: the same wheels are right for either Debian's Python.
+    # What installing ramfw takes. Pure Python only: these wheels are right for either Debian's Python.
     logged .venv/bin/python -m pip download --dest "$root/srv/wheels" \
         --disable-pip-version-check --no-input --require-hashes --no-deps \
-        --platform any --only-binary :all: -r requirements.txt
+        --platform any --only-binary :all: -r requirements-build.txt
     printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >"$root/etc/pip.conf"
 
     # A machine that was booted before: an empty id would make systemd enable every unit there is.
@@ -41,5 +41,5 @@ make_one() { # SUITE
 }
 
 needs machine debootstrap
-made_from=$(cat tests/setup/{machine,made-once}.sh requirements.txt | sha256sum)
+made_from=$(cat tests/setup/{machine,made-once}.sh requirements-build.txt | sha256sum)
 make_missing machine build/machine "$made_from" "system" "$@"
