@@ -8,7 +8,7 @@ BIN := .venv/bin
 SUITE ?= trixie
 TARGET ?= test
 
-.PHONY: help packages venv lint unit lab kernel test bench fuzz demo install uninstall lock fresh-root clean root
+.PHONY: help packages venv lint unit lab kernel machine test bench fuzz demo install uninstall lock fresh-root clean root
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,8 +35,13 @@ kernel: root venv ## Test on Debian's own Linux 6.1 and 6.12, emulated by QEMU (
 	@tests/setup/kernel.sh bookworm trixie
 	$(BIN)/python -m pytest tests/kernel
 
+# Debian's packages for it (1 GB, unpacked) are fetched once, into build/machine.
+machine: root venv ## Test on whole Debian 12 and 13 systems, with systemd and Docker (root, minutes)
+	@tests/setup/machine.sh bookworm trixie
+	$(BIN)/python -m pytest tests/machine
+
 test: root ## Install what is needed and run every check and test (root)
-	@for step in packages venv lint unit lab kernel; do \
+	@for step in packages venv lint unit lab kernel machine; do \
 	    echo "=== $$step"; \
 	    $(MAKE) $$step; \
 	done

@@ -228,7 +228,7 @@ class Space:
         sweep()
         self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.directory.chmod(0o755)
-        self._root = _cgroup2_mount() / self.directory.name
+        self._root = cgroup2_mount() / self.directory.name
         self._root.mkdir()
         self.env = {
             "PATH": PATH,
@@ -316,12 +316,12 @@ def wait_until(true: Callable[[], bool], timeout: float, what: str) -> float:
 
 def sweep() -> None:
     """Remove what runs of the lab left whose process is no more."""
-    for root in (Path(tempfile.gettempdir()), _cgroup2_mount()):
+    for root in (Path(tempfile.gettempdir()), cgroup2_mount()):
         for left in root.glob(f"{PREFIX}*"):
             owner = left.name.removeprefix(PREFIX).split("-")[0]
             if Path(f"/proc/{owner}").exists():
                 continue
-            if root == _cgroup2_mount():
+            if root == cgroup2_mount():
                 # Where processes still run, their owner lives in a PID namespace of its own. It
                 # may be about to end: what cannot go now is its business.
                 with suppress(OSError):
@@ -331,7 +331,8 @@ def sweep() -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _cgroup2_mount() -> Path:
+def cgroup2_mount() -> Path:
+    """Where the v2 hierarchy of this machine is."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()
         if kind == "cgroup2":

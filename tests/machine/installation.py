@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tests.lab.addresses import Site
 from tests.lab.space import Outcome
 from tests.machine.machine import Machine
 from tests.machine.rack import PLACE
@@ -41,3 +42,15 @@ def table(machine: Machine) -> str:
     """ramfw's table as nft lists it; empty where there is none."""
     listed = machine.run("nft", "list", "table", "inet", "ramfw")
     return listed.output if listed.ok else ""
+
+
+def engine_reaches(machine: Machine, site: Site) -> bool:
+    """Whether a connection comes about, that a program in the engines' slice asks for."""
+    connect = f"import socket; socket.create_connection(('{site.v4}', 443), 5)"
+    tried = machine.run(
+        *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--slice=engines.slice"),
+        *("/usr/bin/python3", "-Ic", connect),
+    )
+    refused = re.search("ConnectionRefusedError|No route to host|Permission denied", tried.output)
+    assert tried.ok or refused, tried.output
+    return tried.ok

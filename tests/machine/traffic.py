@@ -100,6 +100,7 @@ def in_container(machine: Machine) -> Sender:
     machine.run("docker", "load", "--input", "/srv/tools.tar", check=True)
     machine.run(
         *("docker", "run", "--detach", "--restart=always", "--name=sender"),
+        "--stop-signal=KILL",
         *("--volume=/usr:/usr:ro", "--volume=/srv:/srv", "--volume=/run:/counts", "tools:1"),
         *("/usr/bin/python3", "-I", PLACE, "/counts/sender-container"),
         *_places(FORBIDDEN_TO_CONTAINER),

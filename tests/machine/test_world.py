@@ -1,0 +1,115 @@
+"""The machine around ramfw goes wrong or changes: clocks, name servers, disks."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab import policies
+from tests.lab.addresses import DNS, GHCR, HUB, NEXUS
+from tests.lab.space import wait_until
+from tests.machine import traffic
+from tests.machine.installation import POLICY, assert_enforced, engine_reaches
+from tests.machine.machine import Machine
+
+CLOCK = "/etc/its-clock"
+PRELOAD = "/usr/$LIB/faketime/libfaketime.so.1"
+FAKE = {
+    "LD_PRELOAD": PRELOAD,
+    "FAKETIME_TIMESTAMP_FILE": CLOCK,
+    "FAKETIME_NO_CACHE": "1",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+}
+"""A clock for one process: the kernel's is everybody's. Only the time of day is turned."""
+
+
+def test_the_clock_jumps(machine: Machine) -> None:
+    """By years, there and back: nothing is refused that was permitted, nothing opens."""
+    machine.write(CLOCK, "+0\n")
+    environment = " ".join(f'"{name}={value}"' for name, value in FAKE.items())
+    machine.write(
+        "/etc/systemd/system/ramfw.service.d/clock.conf", f"[Service]\nEnvironment={environment}\n"
+    )
+    machine.boot()
+    pid = machine.main_pid("ramfw.service")
+    assert "libfaketime" in machine.sh(f"cat /proc/{pid}/maps")
+    with traffic.from_engine(machine) as engine:
+        for jump, year in (("+10y", 2036), ("-10y", 2016), ("+0", 2026)):
+            machine.write(CLOCK, f"{jump}\n")
+            seen = machine.run("date", "+%Y", env=FAKE).output
+            assert abs(int(seen) - year) <= 1, "that process would see it too"
+            engine.wait_for(300)
+            assert_enforced(machine)
+            machine.systemctl("reload", "ramfw.service")
+            assert_enforced(machine)
+    assert engine.arrived == 0
+    assert machine.main_pid("ramfw.service") == pid
+    assert machine.status()["settled"]
+
+
+def test_the_name_servers_change(running: Machine) -> None:
+    """As DHCP clients write them: a new file in the place of the old one."""
+
+    def change(*servers: str) -> None:
+        lines = "".join(f"nameserver {server}\n" for server in servers)
+        running.write("/etc/resolv.conf.new", lines)
+        running.sh("mv /etc/resolv.conf.new /etc/resolv.conf")
+        wait_until(
+            lambda: running.status()["dns"]["servers"] == list(servers), 10, f"{servers} count"
+        )
+
+    with traffic.from_engine(running) as engine:
+        for servers in ([DNS.v6], [DNS.v4], list(DNS.addresses)):
+            change(*servers)
+            assert_enforced(running)
+    assert engine.arrived == 0
+
+
+def test_the_disk_is_full(machine: Machine) -> None:
+    """A new policy comes into force, and the daemon back, without a byte to write to."""
+    machine.boot()
+    machine.write(POLICY, policies.HUB_AND_GHCR)
+    machine.sh("cat /dev/zero >/var/fill 2>/dev/null || true")
+    machine.systemctl("reload", "ramfw.service")
+    assert engine_reaches(machine, GHCR)
+    assert machine.status()["state"]["problem"]
+    pid = machine.main_pid("ramfw.service")
+    machine.run("kill", "-KILL", str(pid), check=True)
+    wait_until(lambda: machine.main_pid("ramfw.service") not in (0, pid), 10, "it is back")
+    machine.run("ramfw", "status", "--wait", "10", check=True)
+    assert engine_reaches(machine, GHCR)
+    assert engine_reaches(machine, HUB)
+    assert not engine_reaches(machine, NEXUS)
+
+    machine.shut_down("reboot")
+    machine.power_on()
+    wait_until((machine.root / "run/ramfw/control.sock").is_socket, 20, "the daemon listens")
+    machine.run("ramfw", "status", "--wait", "10", check=True)
+    assert engine_reaches(machine, GHCR)
+    assert not engine_reaches(machine, NEXUS)
+
+    machine.sh("rm /var/fill")
+    machine.systemctl("reload", "ramfw.service")
+    wait_until(lambda: not machine.status()["state"]["problem"], 30, "it is kept now")
+
+
+@pytest.mark.parametrize("policy", ["good", "broken"])
+def test_the_state_directory_is_read_only(machine: Machine, policy: str) -> None:
+    """What was kept before still counts, and that nothing new can be kept is said."""
+    engine = traffic.engine_at_boot(machine)
+    machine.write("/etc/fstab", "/var/lib/ramfw /var/lib/ramfw none bind,ro 0 0\n")
+    machine.boot()
+    assert not machine.run("touch", "/var/lib/ramfw/x").ok
+    if policy == "broken":
+        machine.write(POLICY, "version = 1\n[[allow]\n")
+        machine.reboot()
+        engine.wait_for(100)
+    else:
+        machine.write(POLICY, policies.GHCR_ONLY)
+        machine.systemctl("reload", "ramfw.service")
+        assert machine.status()["state"]["problem"]
+        assert engine_reaches(machine, GHCR)
+        machine.write(POLICY, policies.HUB_ONLY)
+        machine.systemctl("reload", "ramfw.service")
+        machine.rack.internet.reset_counts()
+    assert not engine_reaches(machine, NEXUS)
+    assert_enforced(machine)
