@@ -62,7 +62,7 @@ def machine(rack: Rack, layers: list[Path]) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def module_machine(rack: Rack, layers: list[Path]) -> Iterator[Machine]:
-    """One machine for all tests of a module: it runs."""
+    """One machine for all tests of a module: it runs, so no other one can."""
     disk = rack.disk(layers)
     with Machine(rack, disk) as made:
         made.boot()

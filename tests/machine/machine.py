@@ -71,6 +71,8 @@ class Machine:
         So there is no time at which a program could send and the network would not be there.
         """
         space, internet = self.rack.space, self.rack.internet
+        if (internet.namespace.root / "sys/class/net/uplink").exists():
+            raise RuntimeError("one machine of a rack at a time: another one is on")
         network = self._network = space.namespace()
         space.link(internet.namespace, network)
         internet.connect()

@@ -12,9 +12,9 @@ from tests.machine.installation import POLICY, assert_enforced, engine_reaches
 from tests.machine.machine import Machine
 
 CLOCK = "/etc/its-clock"
-PRELOAD = "/usr/$LIB/faketime/libfaketime.so.1"
+YEAR = ("date", "+%Y")
 FAKE = {
-    "LD_PRELOAD": PRELOAD,
+    "LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
     "FAKETIME_TIMESTAMP_FILE": CLOCK,
     "FAKETIME_NO_CACHE": "1",
     "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -35,7 +35,9 @@ def test_the_clock_jumps(machine: Machine) -> None:
     with traffic.from_engine(machine) as engine:
         for jump, year in (("+10y", 2036), ("-10y", 2016), ("+0", 2026)):
             machine.write(CLOCK, f"{jump}\n")
-            seen = machine.run("date", "+%Y", env=FAKE).output
+            seen = machine.run(
+                "env", *(f"{key}={value}" for key, value in FAKE.items()), *YEAR
+            ).output
             assert abs(int(seen) - year) <= 1, "that process would see it too"
             engine.wait_for(300)
             assert_enforced(machine)
@@ -46,21 +48,22 @@ def test_the_clock_jumps(machine: Machine) -> None:
     assert machine.status()["settled"]
 
 
-def test_the_name_servers_change(running: Machine) -> None:
+def test_the_name_servers_change(machine: Machine) -> None:
     """As DHCP clients write them: a new file in the place of the old one."""
 
     def change(*servers: str) -> None:
         lines = "".join(f"nameserver {server}\n" for server in servers)
-        running.write("/etc/resolv.conf.new", lines)
-        running.sh("mv /etc/resolv.conf.new /etc/resolv.conf")
+        machine.write("/etc/resolv.conf.new", lines)
+        machine.sh("mv /etc/resolv.conf.new /etc/resolv.conf")
         wait_until(
-            lambda: running.status()["dns"]["servers"] == list(servers), 10, f"{servers} count"
+            lambda: machine.status()["dns"]["servers"] == list(servers), 10, f"{servers} count"
         )
 
-    with traffic.from_engine(running) as engine:
+    machine.boot()
+    with traffic.from_engine(machine) as engine:
         for servers in ([DNS.v6], [DNS.v4], list(DNS.addresses)):
             change(*servers)
-            assert_enforced(running)
+            assert_enforced(machine)
     assert engine.arrived == 0
 
 
