@@ -173,18 +173,24 @@ class Internet:
 
     def packets(self, site: Site, port: int | None = None, protocol: str = "any") -> int:
         """How many packets have arrived for a site, at one port or any, since the last reset."""
+        return sum(
+            packets
+            for (_, seen_protocol, seen_port), packets in self.seen(site).items()
+            if seen_port == (port or seen_port) and protocol in (seen_protocol, "any")
+        )
+
+    def seen(self, site: Site) -> dict[tuple[str, str, int], int]:
+        """The same by address, protocol and port: only what has arrived is in it."""
         listed = self.namespace.run("nft", "-j", "list", "table", "inet", "lab", check=True)
-        total = 0
+        found = {}
         for item in json.loads(listed.output)["nftables"]:
             for element in item.get("set", {}).get("elem", []):
                 if not isinstance(element, dict):
                     continue
-                address, seen_protocol, seen_port = element["elem"]["val"]["concat"]
-                right_port = seen_port == (port or seen_port)
-                right_protocol = protocol in (seen_protocol, "any")
-                if address in site.addresses and right_port and right_protocol:
-                    total += element["elem"]["counter"]["packets"]
-        return total
+                address, protocol, port = element["elem"]["val"]["concat"]
+                if address in site.addresses:
+                    found[address, protocol, port] = element["elem"]["counter"]["packets"]
+        return found
 
     def reset_counts(self) -> None:
         self._nft("flush set inet lab seen4; flush set inet lab seen6")

@@ -51,6 +51,11 @@ class Sender:
         """How many packets came out of the machine for its place."""
         return self.machine.rack.internet.packets(self.place)
 
+    @property
+    def let_through(self) -> dict[tuple[str, str, int], int]:
+        """The same by address, protocol and port; empty where nothing came out."""
+        return self.machine.rack.internet.seen(self.place)
+
     def wait_for(self, more: int) -> None:
         """Wait until it has made so many more attempts."""
         until = self.attempts + more
