@@ -54,3 +54,9 @@ def engine_reaches(machine: Machine, site: Site) -> bool:
     refused = re.search("ConnectionRefusedError|No route to host|Permission denied", tried.output)
     assert tried.ok or refused, tried.output
     return tried.ok
+
+
+def is_back(machine: Machine, pid: int) -> bool:
+    """Whether the service has another main process than this one, and is ready."""
+    said = machine.show("ramfw.service", "MainPID,ActiveState").split()
+    return "active" in said and not {"0", str(pid)} & set(said)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.space import wait_until
 from tests.machine import traffic
-from tests.machine.installation import assert_enforced
+from tests.machine.installation import assert_enforced, is_back
 from tests.machine.machine import Machine
 from tests.machine.memory import starve
 
@@ -21,12 +21,7 @@ WATCHDOG = 10.0
 
 def wait_for_another(machine: Machine, pid: int, timeout: float = 30) -> int:
     """Wait until the service has another main process and is ready; its id."""
-
-    def there() -> bool:
-        said = machine.show(RAMFW, "MainPID,ActiveState").split()
-        return "active" in said and str(pid) not in said and "0" not in said
-
-    wait_until(there, timeout, f"{RAMFW} is back")
+    wait_until(lambda: is_back(machine, pid), timeout, f"{RAMFW} is back")
     return machine.main_pid(RAMFW)
 
 
