@@ -331,6 +331,18 @@ def sweep() -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
+def processes_of(directory: Path) -> list[str]:
+    """The processes whose cgroup is in the lab of this directory."""
+    found = []
+    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            if f"/{directory.name}" in cgroup.read_text():
+                found.append(cgroup.parent.name)
+        except OSError:
+            continue
+    return found
+
+
 def cgroup2_mount() -> Path:
     """Where the v2 hierarchy of this machine is."""
     for line in Path("/proc/self/mounts").read_text().splitlines():

@@ -19,6 +19,7 @@ from tests.lab.space import (
     Namespace,
     Process,
     Space,
+    processes_of,
     sweep,
     wait_until,
 )
@@ -73,12 +74,12 @@ def test_nothing_runs_on_when_its_owner_is_killed(materials: Materials) -> None:
         assert owner.stdout
         directory = Path(owner.stdout.readline().strip())
         assert directory.name.startswith(f"{PREFIX}{owner.pid}-")
-        assert _processes_of(directory)
+        assert processes_of(directory)
 
         owner.send_signal(signal.SIGKILL)
         owner.wait()
 
-    wait_until(lambda: not _processes_of(directory), 5, "all of its processes have ended")
+    wait_until(lambda: not processes_of(directory), 5, "all of its processes have ended")
     sweep()
     assert not directory.exists()
 
@@ -105,15 +106,3 @@ def test_packets_are_counted_where_they_arrive(fresh_lab: Lab) -> None:
     assert internet.packets(HUB, 443, "udp") == internet.packets(HUB, 5000) == 0
     internet.reset_counts()
     assert internet.packets(HUB) == 0
-
-
-def _processes_of(directory: Path) -> list[str]:
-    """The processes whose cgroup is in the lab of this directory."""
-    found = []
-    for cgroup in Path("/proc").glob("[0-9]*/cgroup"):
-        try:
-            if f"/{directory.name}" in cgroup.read_text():
-                found.append(cgroup.parent.name)
-        except OSError:
-            continue
-    return found

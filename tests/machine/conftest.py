@@ -43,7 +43,7 @@ def layers(rack: Rack) -> list[Path]:
     disk = rack.disk()
     with Machine(rack, disk) as machine:
         machine.boot()
-        installation.install(machine)
+        installation.provision(machine)
         machine.write(installation.POLICY, policies.HUB_ONLY)
         machine.systemctl("reload", "ramfw.service")
         machine.shut_down()

@@ -12,6 +12,7 @@ from tests.machine.installation import (
     assert_enforced,
     install,
     make,
+    provision,
     pull,
     table,
 )
@@ -37,8 +38,7 @@ def everything(machine: Machine) -> set[str]:
 
 def test_a_first_policy_that_watches_until_the_admin_says_enforce(bare: Machine) -> None:
     bare.boot()
-    install(bare)
-    bare.systemctl("restart", "containerd.service", "docker.service")
+    provision(bare)
     assert bare.active("ramfw.service")
     assert bare.status()["mode"] == "audit"
     watched = pull(bare, FORBIDDEN)
