@@ -256,8 +256,12 @@ def _rule(rule: Rule, hook: str = "output", *before: Operation) -> tuple[Operati
     return (*before, AddChain(chain), AddRule(_NAME, rule))
 
 
+# Its set has a name of its own: libnftables remembers the sets of earlier dry runs.
+_CGROUPS = f"{_NAME}_cgroups"
 _BY_CGROUP = _rule(
-    (Match(SocketCgroup(1), SetRef(_NAME)),), "output", AddSet(NamedSet(_NAME, ("cgroupsv2",)))
+    (Match(SocketCgroup(1), SetRef(_CGROUPS)),),
+    "output",
+    AddSet(NamedSet(_CGROUPS, ("cgroupsv2",))),
 )
 
 

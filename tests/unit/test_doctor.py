@@ -310,6 +310,7 @@ def test_the_real_kernel_is_asked_and_nothing_is_left_in_it(tmp_path: Path) -> N
     findings = {f["fact"]: f["state"] for f in json.loads(done.stdout)["findings"]}
     assert findings["nf_tables can be used in this network namespace"] == OK
     assert findings["the kernel takes the policy's rules as a whole (a dry run)"] == OK
+    assert findings["matching by cgroup (socket cgroupv2): works"] == OK
     assert done.stderr == ""
 
 
