@@ -375,12 +375,14 @@ class _Explainer:
             names = _and(host["host"] for host in refused)
             yield f"What the registry keeps on {names} cannot be pulled."
         shared = sorted({host["shared"] for host in hosts if host["permitted"] and host["shared"]})
-        if shared:
+        watch = self._engine.facts.watch if self._engine else None
+        checked = watch is not None and watch.names
+        if shared and not checked:
             yield (
-                f"Others are served from the same addresses ({', '.join(shared)}), and names are "
-                "not checked yet: they can be reached too."
+                f"Others are served from the same addresses ({', '.join(shared)}): where names are "
+                "not checked, they can be reached too."
             )
-        if refused:
+        if refused and not checked:
             proxies = [e.label for e in self._policy.entries if e.kind is EntryKind.PROXY]
             if proxies:
                 yield f"Through the permitted proxy {_and(proxies)} it may be reached all the same."

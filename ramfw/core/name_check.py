@@ -38,7 +38,7 @@ _UNSEEN = first_bytes.Refuse(first_bytes.Reason.UNSEEN)
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class NameRefusal:
     """A connection that was refused by what its first bytes were."""
 
     when: float
@@ -62,7 +62,7 @@ class NameCheck:
         self._policy: Policy | None = None
         self.judged: Counter[str] = Counter()
         """How many openings were permitted, passed and refused."""
-        self.refusals: dict[tuple[str, int, str], Refusal] = {}
+        self.refusals: dict[tuple[str, int, str], NameRefusal] = {}
 
     def follow(self, policy: Policy, entries: Mapping[int, Entry], now: float) -> None:
         """Judge by this policy from now on; flows of entries that are gone are refused."""
@@ -160,7 +160,7 @@ class NameCheck:
         address = str(ip_address(segment.destination))
         what = (address, segment.port, name)
         self.refusals.pop(what, None)
-        self.refusals[what] = Refusal(now, segment.scope, *what, str(reason))
+        self.refusals[what] = NameRefusal(now, segment.scope, *what, str(reason))
         if len(self.refusals) > MOST_REFUSALS:
             del self.refusals[next(iter(self.refusals))]
         return Fate(segment.handle, REFUSED)

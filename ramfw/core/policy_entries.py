@@ -130,8 +130,8 @@ def _proxy(table: Table, _catalog: Catalog) -> Entry | None:
         return None
     table.report.warn(
         table.at("proxy"),
-        "this version does not check yet where the proxy is asked to connect to (CONNECT): "
-        "whatever it permits is reached",
+        "where names are not checked (`ramfw doctor` tells), all that the proxy permits is "
+        "reached: what it is asked to connect to (CONNECT) is not looked at there",
     )
     return Entry(
         EntryKind.PROXY,

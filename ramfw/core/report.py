@@ -16,6 +16,7 @@ from ramfw.core.engine import Engine
 from ramfw.core.fqdn import matches
 from ramfw.core.leases import LONGEST_STALE
 from ramfw.core.marks import MarkLayout
+from ramfw.core.names_report import names_problems, names_report
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts as refusal_facts
@@ -93,6 +94,7 @@ def report(  # noqa: PLR0913 - all that a status tells of
             **asdict(tally),
         },
         "by_cgroup": facts.by_cgroup,
+        "names": names_report(engine.name_check, counts, now, checked=_checks_names(engine)),
         "links": {
             "bridges": sorted(links.bridges) if links else [],
             "uplinks": sorted(links.uplinks) if links else [],
@@ -128,7 +130,10 @@ def report(  # noqa: PLR0913 - all that a status tells of
         "policy_problems": list(health.policy_problems),
         "problems": [
             {"what": what, "follows": follows, "mend": mend}
-            for problems in (_problems(engine, policy), _unexplained(engine, policy, counts))
+            for problems in (
+                _problems(engine, policy, counts),
+                _unexplained(engine, policy, counts),
+            )
             for what, follows, mend in problems
         ],
         "kernel": {
@@ -147,11 +152,13 @@ def _scope(engine: Engine, policy: Policy, scope: ScopeName, counts: Counts) -> 
     cgroups = engine.facts.cgroups
     interfaces: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    is_strict = policy.scope_mode(scope) is ScopeMode.STRICT
     match scope:
         case ScopeName.CONTAINERS:
-            interfaces, ports = policy.containers.interfaces, policy.containers.registry_ports
+            interfaces = policy.containers.interfaces
+            ports = policy.containers.registry_ports if is_strict else ()
         case ScopeName.HOST:
-            ports = policy.host.registry_ports
+            ports = policy.host.registry_ports if is_strict else ()
         case ScopeName.ENGINES:
             pass
     found = {
@@ -254,7 +261,12 @@ def _alarms(engine: Engine, now: float) -> Iterator[str]:
         yield "the policy file is bad, and the last good policy is in force: ramfw check"
 
 
-def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
+def _checks_names(engine: Engine) -> bool:
+    watch = engine.facts.watch
+    return watch is not None and watch.names
+
+
+def _problems(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tuple[str, str, str]]:
     facts = engine.facts
     if policy.mode is Mode.AUDIT:
         yield (
@@ -270,14 +282,10 @@ def _problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str, str]]:
             f'mode = "strict" under [scopes.{off[0]}]',
         )
     yield from _catalog_problem(policy)
-    yield (
-        "names are not checked yet",
-        "an address that a permitted registry shares (a CDN) is open whatever name is asked there",
-        "permit registries of your own addresses, or a mirror",
-    )
-    if any(entry.kind == "proxy" for entry in policy.entries):
+    yield from names_problems(policy, counts, checked=_checks_names(engine))
+    if any(entry.kind == "proxy" for entry in policy.entries) and not _checks_names(engine):
         yield (
-            "what is asked of a permitted proxy is not checked yet",
+            "what is asked of a permitted proxy is not checked",
             "a client can reach any registry that the proxy lets through",
             "filter CONNECT on the proxy",
         )

@@ -35,6 +35,7 @@ def status(facts: Fields, page: Page) -> list[str]:
         *_entries(facts, page),
         *_refusals_elsewhere(facts, page),
         *_latest(facts["refusals"], page),
+        *_refused_by_name(facts["names"], page),
         *_policy_problems(facts["policy_problems"], page),
         *_problems(facts["problems"], page),
     ]
@@ -90,10 +91,18 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
     rows.append(("table", held))
     if facts["canary"]["ago"] is not None:
         rows.append(("canary", f"{span(facts['canary']['ago'])} ago: {facts['canary']['detail']}"))
+    rows.append(("names", _names(facts["names"])))
     rows.append(
         ("daemon", f"ramfw {facts['version']}, pid {facts['pid']}, up {span(facts['uptime'])}")
     )
     yield from page.table([(f"  {label}", text) for label, text in rows])
+
+
+def _names(names: Fields) -> str:
+    if not names["checked"]:
+        return "not checked: addresses alone decide"
+    counts = ", ".join(f"{names[what]:,} {what}" for what in ("permitted", "passed", "refused"))
+    return f"read in each connection's first bytes: {counts}"
 
 
 def _not_in_force(facts: Fields) -> str:
@@ -283,6 +292,19 @@ def _refusals_elsewhere(facts: Fields, page: Page) -> Iterator[str]:
         yield ""
     for sentence in sentences:
         yield from page.wrap(sentence, 0, 2)
+
+
+def _refused_by_name(names: Fields, page: Page) -> Iterator[str]:
+    refusals = names["refusals"]
+    if not refusals:
+        return
+    yield ""
+    yield page.paint("LATELY REFUSED BY NAME", "bold")
+    for one in refusals[: MOST_NAMES if page.width >= WIDE else FEW]:
+        where = f"[{one['address']}]" if ":" in one["address"] else one["address"]
+        what = f"{clean(one['name'])} at " if one["name"] else ""
+        told = f"{what}{where}:{one['port']}, {one['scope']}, {span(one['ago'])} ago"
+        yield from page.wrap(f"{told}: {one['reason']}", 2, 4)
 
 
 def _policy_problems(problems: list[str], page: Page) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.addresses import GHCR, LOGS, NEXUS, PROXY
+from tests.lab.addresses import GHCR, HUB, LOGS, NEXUS, PROXY
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.lab import Lab
@@ -66,13 +66,17 @@ def test_proxy_of_the_organization_serves_once_it_is_permitted(fresh_lab: Lab) -
     assert host.pull("docker.io/corp/app:1").refused
 
     assert host.reload(policy(CORPORATE_PROXY)).ok
+    assert host.pull("docker.io/corp/app:1").refused, "nothing is permitted to be asked of it"
+    assert internet.packets(PROXY, 3128) > 0
+
+    assert host.reload(policy(DOCKER_IO, CORPORATE_PROXY)).ok
 
     pulled = host.pull("docker.io/corp/app:1")
     assert pulled.ok, pulled.output
-    assert internet.packets(PROXY, 3128) > 0
-    checked = host.ramfw("check")
-    assert checked.ok
-    assert "CONNECT" in checked.output, "check says what is not checked yet"
+    assert internet.packets(HUB, 443) > 0, "the proxy's own connections"
+    refused = host.pull("ghcr.io/corp/app:1")
+    assert refused.refused, refused
+    assert internet.packets(GHCR) == 0
 
 
 def test_entry_for_engines_opens_nothing_for_containers(host: Host) -> None:

@@ -36,7 +36,7 @@ def test_other_name_at_a_permitted_address_opens_nothing(fresh_lab: Lab) -> None
     host.start_engine()
     host.start_ramfw(HUB_ONLY)
 
-    host.pull("ghcr.io/corp/app:1")
+    assert host.pull("ghcr.io/corp/app:1").refused, "by its name"
 
     assert internet.packets(HUB) > 0
     assert internet.packets(GHCR) == 0

@@ -28,7 +28,7 @@ from ramfw.core.events import (
     TableRead,
     WatchChanged,
 )
-from ramfw.core.name_check import NameCheck
+from ramfw.core.name_check import NameCheck, NameRefusal
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
 from ramfw.core.questions import Tally
@@ -81,7 +81,7 @@ class Running:
         self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset({"mv0"})))
         docker = Cgroup("system.slice/docker.service", ScopeName.ENGINES)
         self.tell(CgroupsChanged(frozenset({(docker, 42)})))
-        self.tell(WatchChanged(WatchForm.NATIVE))
+        self.tell(WatchChanged(WatchForm.NATIVE, names=True))
         self.tell(ServersChanged((ip_address(DNS),)))
 
     def tell(self, event: Event, now: float = NOW) -> None:
@@ -119,6 +119,11 @@ def example() -> Running:
         running.hold(f"r{number}.wild.example", f"203.0.113.4{number}", ago=ago)
     five = (f"203.0.113.5{number}" for number in range(5))
     running.hold("images.eu.wild.example", *five, ago=3, server="192.0.2.54")
+    refusal = NameRefusal(
+        NOW - 3, ScopeName.ENGINES, "203.0.113.9", 443, "other.example", "the name is not permitted"
+    )
+    running.engine.name_check.refusals["203.0.113.9", 443, "other.example"] = refusal
+    running.engine.name_check.judged.update(permitted=40, passed=7, refused=1)
     return running
 
 

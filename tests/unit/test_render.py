@@ -106,6 +106,8 @@ in force, read back from the kernel 1 s ago
   trusted DNS  192.0.2.53
   DNS watch    answers held (nft queue)
   table        locked: nobody else can change it
+  names        read in each connection's first bytes: 40 permitted, 7 passed, 1
+               refused
   daemon       ramfw 0.1.0, pid 4242, up 3 h 12 min
 
 SCOPE       MODE    REFUSED     WHO
@@ -141,7 +143,10 @@ REFUSED LAST
   3 s ago  refused host (uid 1000) to quay.io at 203.0.113.77 port 443/tcp: not
            permitted
   5 s ago  refused containers (172.17.0.2) to quay.io at 203.0.113.77 port
-           443/tcp: not permitted, 2 times in 1 min 1 s"""
+           443/tcp: not permitted, 2 times in 1 min 1 s
+
+LATELY REFUSED BY NAME
+  other.example at 203.0.113.9:443, engines, 4 s ago: the name is not permitted"""
 
 
 def test_the_status_of_a_running_engine_at_80_columns() -> None:

@@ -269,8 +269,8 @@ def test_what_is_not_enforced_is_said_with_what_mends_it() -> None:
     found = problems(driver)
     assert "ramfw reload" in found["audit mode"][1]
     assert found["scopes that are off: host"][1] == 'mode = "strict" under [scopes.host]'
-    assert "names are not checked yet" in found
-    assert "what is asked of a permitted proxy is not checked yet" in found
+    assert "names are not checked: packets cannot be held here" in found
+    assert "what is asked of a permitted proxy is not checked" in found
     assert "macvlan or ipvlan interfaces: mv0, mv1" in found
     assert all(follows and mend for follows, mend in found.values())
 
@@ -279,7 +279,7 @@ def test_a_quiet_machine_has_no_problems_but_the_one_of_this_version() -> None:
     driver = started('[scopes.host]\nmode = "strict"', HUB)
     driver.cgroups(("engines.slice", 1))
     driver.tell(ServersChanged((ip_address(SERVER),)))
-    assert list(problems(driver)) == ["names are not checked yet"]
+    assert list(problems(driver)) == ["names are not checked: packets cannot be held here"]
 
 
 def test_a_catalogue_that_cannot_be_used_is_a_problem_and_the_shipped_one_in_force() -> None:

@@ -1,0 +1,77 @@
+"""Connections whose first bytes a test writes itself, from the host or from a container."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from tests.lab.container import Container
+from tests.lab.host import Host
+from tests.lab.sender import PROGRAMS, PYTHON
+from tests.lab.space import Process
+from tests.unit.wire.hello_sample import python_hello
+
+SERVER_HELLO = "\x16\x03\x03"
+"""How the answer of a TLS server begins that has taken a hello."""
+RESET = ("ConnectionResetError", "BrokenPipeError")
+Step = tuple[str, Any]
+HEAR: Step = ("hear", 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What a connection met: all that came back, and the error that ended it."""
+
+    heard: str
+    error: str
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the server has read the hello."""
+        return self.heard.startswith(SERVER_HELLO)
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was reset at once, and nothing came back."""
+        return not self.heard and self.error in RESET
+
+
+def hello(name: str | None) -> str:
+    """The TLS hello of Python's client."""
+    return python_hello(name, [], ssl.TLSVersion.TLSv1_3).decode("latin-1")
+
+
+def get(host: str, path: str) -> str:
+    """A plain HTTP request."""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+
+
+def _command(address: str, port: int, steps: tuple[Step, ...]) -> tuple[str, ...]:
+    asked = json.dumps({"to": [address, port], "steps": steps})
+    return (PYTHON, "-I", "-c", (PROGRAMS / "opener.py").read_text(), asked)
+
+
+def opens(who: Host | Container, address: str, port: int, *steps: Step) -> Met:
+    """Connect, and take the steps: as the engine, or in the container."""
+    command = _command(address, port, steps)
+    done = who.as_engine(*command) if isinstance(who, Host) else who.run(*command)
+    assert done.ok, done.output
+    return Met(*json.loads(done.output.splitlines()[-1]))
+
+
+def says(who: Host | Container, address: str, port: int, text: str) -> Met:
+    """Connect, send this, and hear the first of an answer."""
+    return opens(who, address, port, ("send", text), HEAR)
+
+
+def start(host: Host, address: str, port: int, *steps: Step) -> Process:
+    """The same as the engine, not waited for."""
+    return host.namespace.start(*_command(address, port, steps), cgroup=host.engine_cgroup)
+
+
+def met(process: Process) -> Met:
+    """What a connection met that was not waited for."""
+    process.wait()
+    return Met(*json.loads(process.lines[-1]))
