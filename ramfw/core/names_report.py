@@ -46,8 +46,8 @@ def names_problems(
         yield (
             "names are not checked: packets cannot be held here",
             (
-                "an address that a permitted registry shares (a CDN) is open whatever name is asked "
-                "there; what would be in mode registries is strict for containers, off for the host"
+                "an address that a permitted registry shares (a CDN) is open whatever name is "
+                "asked there; mode registries is strict for containers, and off for the host"
             ),
             "ramfw doctor; [names] required = true does not start so",
         )
@@ -55,9 +55,6 @@ def names_problems(
     if unread:
         yield (
             f"{unread:,} packets passed unread",
-            (
-                "no daemon was there to read them; a connection that began with one is read no more, "
-                "or from its next packet on"
-            ),
+            ("no daemon was there to read them, and the scope is in mode registries"),
             "",
         )
