@@ -12,8 +12,9 @@ from typing import Protocol
 
 from ramfw.core.compiler import KEY4, KEY6, Machine, compile_ruleset
 from ramfw.core.numbering import number
-from ramfw.core.policy import Policy, ScopeMode
+from ramfw.core.policy import Policy, ScopeMode, ScopeName
 from ramfw.core.reconcile import diff
+from ramfw.core.refusals import log_refusal
 from ramfw.core.ruleset import (
     IDS,
     VERDICTS,
@@ -44,6 +45,7 @@ from ramfw.core.transaction import (
     Operation,
     Transaction,
 )
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.errors import KernelError, MissingError
@@ -70,6 +72,9 @@ class Checker(Protocol):
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """See `Kernel.watch_form`."""
+
+    def turning(self) -> tuple[Turning, str]:
+        """See `Kernel.turning`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ def _asked(root: Path, policy: Policy, open_checker: Callable[[], Checker]) -> I
     if any(finding.state == MISSING for finding in lacking):
         return
     yield _watch(checker)
+    yield _turning(checker)
     yield _lock(checker)
     yield _whole(checker, policy, by_cgroup=not no_cgroups)
 
@@ -174,6 +180,21 @@ def _lock(checker: Checker) -> Finding:
         "root's other programs can change it; it is put right within milliseconds, and who did it "
         "is told; what is sent meanwhile passes",
         "Linux 6.9 and nftables 1.1.0 or later, as in Debian 13",
+    )
+
+
+def _turning(checker: Checker) -> Finding:
+    turning, problem = checker.turning()
+    match turning:
+        case Turning.ALL:
+            return Finding("refused connections can be turned to the explainer (redirect, fib)", OK)
+        case Turning.SOCKETS:
+            fact = f"containers' refused connections cannot be turned to the explainer: {problem}"
+        case Turning.NONE:
+            fact = f"refused connections cannot be turned to the explainer: {problem}"
+    follows = "they are refused without a word of explanation"
+    return Finding(
+        fact, NOTE, follows, "such a kernel, or its module: modprobe nft_fib_inet nft_redir"
     )
 
 
@@ -281,6 +302,12 @@ def _probes() -> Iterator[Probe]:
         ),
         "refused connections would hang",
         "a kernel with CONFIG_NFT_REJECT_INET: modprobe nft_reject_inet",
+    )
+    yield Probe(
+        "copies of refused connections (log, limit)",
+        _rule(log_refusal(ScopeName.ENGINES)),
+        "the rules cannot be loaded: each refusal is logged by them",
+        "a kernel with CONFIG_NFT_LOG and CONFIG_NFT_LIMIT: modprobe nft_log nft_limit",
     )
     names = NamedSet(_NAME, ("ifname",), frozenset({"interval"}))
     yield Probe(

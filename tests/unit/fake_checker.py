@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import Transaction
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.wire.nft_writer import write
@@ -16,6 +17,7 @@ class Willing:
         self.checked: list[str] = []
         self.lockable = True
         self.form = (WatchForm.NATIVE, "")
+        self.turned = (Turning.ALL, "")
 
     def check(self, transaction: Transaction) -> None:
         self.checked.append(write(transaction))
@@ -28,6 +30,9 @@ class Willing:
 
     def watch_form(self) -> tuple[WatchForm, str]:
         return self.form
+
+    def turning(self) -> tuple[Turning, str]:
+        return self.turned
 
 
 class Without(Willing):

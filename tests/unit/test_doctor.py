@@ -12,6 +12,7 @@ import pytest
 from ramfw import doctor, wslconf
 from ramfw.core.catalog import shipped
 from ramfw.core.policy_parser import parse
+from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 from ramfw.doctor import engines, service
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
@@ -87,6 +88,8 @@ def test_a_good_machine_lacks_nothing(machine: MadeUp) -> None:
         ("ct mark set", "connection marks"),
         ("reject with tcp", "refusing with an answer"),
         ("icmpx", "refusing with an answer"),
+        ("log prefix", "copies of refused connections"),
+        ("limit rate", "copies of refused connections"),
         ("br-*", "interface patterns"),
         ("ipv4_addr", "IPv4"),
         ("ipv6_addr", "IPv6"),
@@ -103,6 +106,25 @@ def test_what_the_kernel_lacks_is_named_with_what_follows(
     assert "^" not in finding.fact
     assert finding.follows
     assert finding.mend
+
+
+@pytest.mark.parametrize(
+    ("turning", "words", "state"),
+    [
+        (Turning.ALL, "can be turned to the explainer", OK),
+        (Turning.SOCKETS, "containers' refused connections cannot be turned", NOTE),
+        (Turning.NONE, "refused connections cannot be turned", NOTE),
+    ],
+)
+def test_which_refused_connections_can_be_explained_is_told(
+    machine: MadeUp, turning: Turning, words: str, state: str
+) -> None:
+    checker = Willing()
+    checker.turned = (turning, "" if state == OK else "no such expression")
+    finding = about(machine.examine(checker), "to the explainer")
+    assert words in finding.fact
+    assert finding.state == state
+    assert bool(finding.mend) == (state == NOTE)
 
 
 @pytest.mark.parametrize(
