@@ -462,7 +462,8 @@ class Daemon:
         for most in (1, A_READING):
             if self._openings is None or (event := self._openings.read(most)) is None:
                 return
-            self._handle(event)
+            for command in self._engine.handle(event, time.monotonic()):
+                self._carry_out(command)
 
     def _watch_tampering(self) -> None:
         """Before the table is read, so that no change falls in between."""

@@ -60,8 +60,7 @@ class Release:
     handles: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
+class Fate(NamedTuple):
     """What becomes of a packet that waits: it goes on, and `entry_id` becomes its flow's id.
 
     None: the flow stays as it is. With `dropped` the packet does not go on; its sender repeats it.
@@ -72,8 +71,7 @@ class Fate:
     dropped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decide:
+class Decide(NamedTuple):
     """Let held packets go on, or not."""
 
     fates: tuple[Fate, ...]

@@ -112,8 +112,7 @@ class HeldSegment(NamedTuple):
     flags: Flags
 
 
-@dataclass(frozen=True, slots=True)
-class OpeningsHeld:
+class OpeningsHeld(NamedTuple):
     """Packets that arrived together, and what servers had said before; `lost`: not all of it."""
 
     segments: tuple[HeldSegment, ...]

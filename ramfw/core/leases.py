@@ -147,6 +147,11 @@ class Leases:
             return [(names, self._by_name[names][address])]
         return [(name, self._by_name[name][address]) for name in sorted(names)]
 
+    def names_of(self, address: bytes) -> tuple[str, ...]:
+        """The names on an address, in order."""
+        names = self._by_address.get(address, ())
+        return (names,) if isinstance(names, str) else tuple(sorted(names))
+
     def names(self) -> tuple[str, ...]:
         """All names that hold a lease."""
         return tuple(self._by_name)

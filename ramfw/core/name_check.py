@@ -24,7 +24,7 @@ from ramfw.core.events import Copied, HeldSegment
 from ramfw.core.flows import Flows
 from ramfw.core.leases import Leases
 from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
-from ramfw.core.opening import Opening, Unfinished
+from ramfw.core.opening import Hello, Opening, Unfinished
 from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
 from ramfw.core.server_names import Connection, Judgement, Pass, Permit, ServerNames, Unknown
 
@@ -34,6 +34,8 @@ MOST_SETTLED = 1 << 16
 """Judged flows, and settled ones of which no packet has come by since; the oldest are forgotten."""
 MOST_REFUSALS = 200
 """Refusals that are remembered; the oldest go first."""
+MOST_ALIKE = 1024
+"""Hellos whose judgement is remembered; then it begins anew."""
 _UNSEEN = first_bytes.Refuse(first_bytes.Reason.UNSEEN)
 
 
@@ -59,6 +61,7 @@ class NameCheck:
         self._judged: dict[Hashable, int] = {}
         self._settled: dict[Hashable, int] = {}
         self._names = ServerNames({}, NO_CATALOG)
+        self._alike: dict[tuple[Hashable, ...], Judgement] = {}
         self._policy: Policy | None = None
         self.judged: Counter[str] = Counter()
         """How many openings were permitted, passed and refused."""
@@ -67,6 +70,7 @@ class NameCheck:
     def follow(self, policy: Policy, entries: Mapping[int, Entry], now: float) -> None:
         """Judge by this policy from now on; flows of entries that are gone are refused."""
         self._policy, self._names = policy, ServerNames(entries, policy.catalog)
+        self._alike.clear()
         for known in (self._judged, self._settled):
             gone = [key for key, i in known.items() if i != PASSED and i not in entries]
             for key in gone:
@@ -122,11 +126,7 @@ class NameCheck:
         return self._policy.scope_mode(scope) if self._policy else ScopeMode.STRICT
 
     def _judge(self, segment: HeldSegment, opening: Opening, leases: Leases, now: float) -> Fate:
-        mode = self._mode(segment.scope)
-        address = ip_address(segment.destination)
-        answered = tuple(name for name, _ in leases.of_address(segment.destination))
-        connection = Connection(address, segment.port, segment.scope, mode, answered)
-        judgement = self._names.judge(opening, connection)
+        judgement = self._judgement(segment, opening, leases.names_of(segment.destination))
         entry_id = self._entry_of(judgement, segment.scope)
         if entry_id is not None:
             self.judged["passed" if entry_id == PASSED else "permitted"] += 1
@@ -138,6 +138,25 @@ class NameCheck:
             return self._refuse(segment, judgement.name, judgement.reason, now)
         host = judgement.host if isinstance(judgement, Unknown) else None
         return self._refuse(segment, host or "", "nothing is known about this host", now)
+
+    def _judgement(
+        self, segment: HeldSegment, opening: Opening, answered: tuple[str, ...]
+    ) -> Judgement:
+        """What the first bytes come to; of a hello like one before, what that came to."""
+        where = segment.destination, segment.port, segment.scope
+        alike: tuple[Hashable, ...] | None = None
+        if isinstance(opening, Hello):
+            alike = (opening.server_name, opening.encrypted, *where, answered)
+            if (known := self._alike.get(alike)) is not None:
+                return known
+        mode, address = self._mode(segment.scope), ip_address(segment.destination)
+        connection = Connection(address, segment.port, segment.scope, mode, answered)
+        judgement = self._names.judge(opening, connection)
+        if alike is not None:
+            if len(self._alike) >= MOST_ALIKE:
+                self._alike.clear()
+            self._alike[alike] = judgement
+        return judgement
 
     def _entry_of(self, judgement: Judgement, scope: ScopeName) -> int | None:
         """The id that the flow gets; None where it is refused."""

@@ -48,6 +48,7 @@ _ALPN = 16
 _ENCRYPTED = frozenset({0xFE08, 0xFE09, 0xFE0A, 0xFE0B, 0xFE0C, 0xFE0D, 0xFFCE})
 
 _RECORD = struct.Struct("!BBBH")
+_RECORD_AND_MESSAGE = struct.Struct("!BBxHI")
 _EXTENSION = struct.Struct("!HH")
 _NAME_LIST = struct.Struct("!HBH")
 _SHORT = struct.Struct("!H")
@@ -92,6 +93,13 @@ def read(stream: bytes, before: Incomplete | None = None) -> Outcome:
 
 def _message(stream: bytes, position: int, message: bytes) -> Incomplete | Hello:
     """The hello in the records of the stream."""
+    if not position and len(stream) >= _RECORD_AND_MESSAGE.size:
+        kind, major, length, head = _RECORD_AND_MESSAGE.unpack_from(stream)
+        end = _RECORD_HEADER + length
+        # The usual case, quickly: one record, which has one whole hello in it and no more.
+        whole = head == _CLIENT_HELLO << 24 | length - _MESSAGE_HEADER and end <= len(stream)
+        if whole and kind == _HANDSHAKE and major == _MAJOR and length <= MAX_HELLO:
+            return _hello(stream[_RECORD_HEADER:end], end)
     position, message = _records(stream, position, message)
     if len(message) < _MESSAGE_HEADER:
         return Incomplete(position, message)

@@ -184,6 +184,9 @@ class LeasesAndTheModel(RuleBasedStateMachine):
             for name, lease in self.leases.of_address(address)
         }
         assert names == addresses == self.model.ends
+        for address in self.leases.addresses():
+            on_it = [name for name, _ in self.leases.of_address(address)]
+            assert list(self.leases.names_of(address)) == on_it
         assert all(len(self.leases.of_name(name)) > 0 for name in self.leases.names())
         due, end = self.leases.next_expiry(), min(self.model.ends.values(), default=None)
         assert (due is None) == (end is None)
