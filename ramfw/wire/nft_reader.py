@@ -363,6 +363,8 @@ def _flags(tokens: list[str]) -> tuple[Statement, list[str]]:
         end = next((i for i, t in enumerate(tokens) if t.endswith(")")), 0) if several else 1
         mask = " ".join(tokens[1 : end + 1]).strip("()")
         operator, value, rest = tokens[end + 1], tokens[end + 2], tokens[end + 3 :]
+        while rest[:1] == ["|"]:  # nft 1.1: `== syn | ack`
+            value, rest = f"{value}|{rest[1]}", rest[2:]
     else:
         operator = "==" if tokens[1] == "/" else tokens[0]
         value, slash, mask, *rest = tokens if operator == "==" else tokens[1:]

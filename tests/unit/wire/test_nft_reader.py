@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ramfw.core.reconcile import diff
-from ramfw.core.ruleset import Chain, Hook, Ruleset
+from ramfw.core.ruleset import ACCEPT, Chain, FlagsMatch, Hook, Ruleset
 from ramfw.wire.nft_reader import Foreign, ListingError, read
 from tests.unit.wire.sample import SAMPLE, VERSIONS, listing
 
@@ -248,3 +248,17 @@ def _plain(words: str, but: str = "==") -> str:
     """Without quotes, `==`, commas and blanks; numbers in one spelling."""
     bare = (word.strip('",') for word in words.split() if word.strip(",") not in {"==", but})
     return " ".join(str(int(word, 0)) if word.startswith("0x0000000") else word for word in bare)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tcp flags & (fin | syn | rst | ack) == syn | ack",  # 1.1.3
+        "tcp flags & (fin|syn|rst|ack) == syn|ack",
+        "tcp flags syn,ack / fin,syn,rst,ack",  # 1.0.6
+    ],
+)
+def test_several_flags_are_read_as_either_version_writes_them(words: str) -> None:
+    (found,) = read(f"table inet ramfw {{\n\tchain n {{\n\t\t{words} accept\n\t}}\n}}").chains
+    both = FlagsMatch(frozenset({"fin", "syn", "rst", "ack"}), frozenset({"syn", "ack"}))
+    assert found.rules == ((both, ACCEPT),)
