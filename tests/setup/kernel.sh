@@ -41,11 +41,11 @@ make_one() { # SUITE
     printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
     chroot "$root" depmod "$(basename "$root"/usr/lib/modules/*)"
 
-    # Pure Python only: it runs on the other Debian's Python as well. Compiled ahead, since an
-    # emulated machine takes seconds for it.
+    # Compiled ahead, since an emulated machine takes seconds for it.
+    local -a for_python
+    wheels_for "$1"
     logged .venv/bin/python -m pip install --no-compile --target "$root/srv/site" \
-        --disable-pip-version-check --no-input --require-hashes --no-deps \
-        --platform any --only-binary :all: -r requirements.txt
+        "${for_python[@]}" -r requirements.txt
     logged chroot "$root" python3 -m compileall -q /usr/lib/python3 /usr/lib/python3.* /srv/site
     mv "$root"/boot/vmlinuz-* "$work/vmlinuz"
     (cd "$root" && find . -print0 | sort --zero-terminated |

@@ -25,10 +25,11 @@ make_one() { # SUITE
     logged debootstrap --variant=minbase --include="$include" "$1" "$root" ${MIRROR:+"$MIRROR"}
     rm --recursive "$root"/var/cache/apt/archives "$root"/var/lib/apt/lists
 
-    # What installing ramfw takes. Pure Python only: these wheels are right for either Debian's Python.
+    # What installing ramfw takes: the machine has no way to fetch it.
+    local -a for_python
+    wheels_for "$1"
     logged .venv/bin/python -m pip download --dest "$root/srv/wheels" \
-        --disable-pip-version-check --no-input --require-hashes --no-deps \
-        --platform any --only-binary :all: -r requirements-build.txt
+        "${for_python[@]}" -r requirements-build.txt
     printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >"$root/etc/pip.conf"
 
     # A machine that was booted before: an empty id would make systemd enable every unit there is.

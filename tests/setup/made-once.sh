@@ -18,6 +18,19 @@ needs() { # SCRIPT COMMAND...
 # Run a command that has nothing to say unless it fails.
 logged() { "$@" >"$work/log" 2>&1 || { tail --lines=20 "$work/log" >&2; return 1; }; }
 
+# pip's options for wheels that a Debian's own Python can use, into the array `for_python`.
+wheels_for() { # SUITE
+    local version platform
+    case $1 in bookworm) version=3.11 ;; *) version=3.13 ;; esac
+    for_python=(
+        --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all:
+        --implementation cp --python-version "$version" --platform any
+    )
+    for platform in manylinux2014 manylinux_2_17 manylinux_2_28 manylinux_2_34; do
+        for_python+=(--platform "${platform}_$(uname -m)")
+    done
+}
+
 # Call `make_one SUITE` for each suite that is not made yet, with $work as the directory to fill.
 make_missing() { # SCRIPT DIRECTORY MADE-FROM WHAT SUITE...
     local script=$1 directory=$2 made_from=$3 what=$4 suite made
