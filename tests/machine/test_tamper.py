@@ -65,38 +65,43 @@ def test_what_others_do_to_the_rules(
 
 def put_right_each_time(machine: Machine, script: str, engine: traffic.Sender) -> None:
     """Where others cannot be kept out, the rules are back at once, and status says who it was."""
-
-    def put_right(changes: int) -> None:
-        def done() -> bool:
-            seen = machine.status()["tampering"]
-            return len(seen) >= changes and seen[-1]["mended_after"] is not None
-
-        wait_until(done, 10, "the table is as it was meant")
-
-    for turn in range(1, TIMES + 1):
+    meant = rules(machine)
+    for _ in range(TIMES):
         machine.sh(script)
-        put_right(turn)
+        wait_until(lambda: rules(machine) == meant, 10, "the rules are as they were meant")
         before = engine.let_through
         engine.wait_for(100)
         assert engine.let_through == before, "nothing gets through any more"
     seen = machine.status()["tampering"]
-    assert max(change["mended_after"] for change in seen) < 1, seen
+    assert all(change["mended_after"] is not None for change in seen), seen
+    # Some 30 ms each; now and then a second, on a machine that is busy with all this.
+    assert max(change["mended_after"] for change in seen) < 2, seen
     assert {change["program"] for change in seen} == {"nft"}
     assert "nft (pid" in machine.run("ramfw", "status", "--check").output
 
 
-def test_flushes_without_pause_while_the_daemon_is_killed(
+def rules(machine: Machine) -> str:
+    """The rules of ramfw's table, without counters and what sets hold; empty without a table."""
+    listed = machine.run("nft", "--stateless", "--terse", "list", "table", "inet", "ramfw")
+    return listed.output if listed.ok else ""
+
+
+def test_flushes_while_the_daemon_is_killed(
     running: Machine, record_property: Callable[[str, object], None]
 ) -> None:
     """The hand-over from one owner to the next: with the lock there is no moment between."""
+    # Without the lock a daemon would do nothing but put its rules back.
+    pause = "" if can_lock(running) else "sleep 0.5;"
     with traffic.from_engine(running) as engine:
-        flushing = running.start("sh", "-c", "while :; do nft flush ruleset; done")
-        for _ in range(TIMES):
-            pid = running.main_pid("ramfw.service")
-            running.inside.run("kill", "-KILL", str(pid), check=True)
-            wait_until(partial(is_back, running, pid), 20, "it is back")
-        assert flushing.running
-        flushing.stop()
+        flushing = running.start("sh", "-c", f"while :; do nft flush ruleset; {pause} done")
+        try:
+            for _ in range(TIMES):
+                pid = running.main_pid("ramfw.service")
+                running.inside.run("kill", "-KILL", str(pid), check=True)
+                wait_until(partial(is_back, running, pid), 20, "it is back")
+            assert flushing.running
+        finally:
+            flushing.stop()
         running.run("ramfw", "status", "--wait", "10", check=True)
         record_property("packets_let_through", engine.arrived)
         if can_lock(running):
