@@ -19,7 +19,7 @@ from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
-from tests.lab.policies import DOCKER_IO, policy
+from tests.lab.policies import DOCKER_IO, STRICT, policy
 from tests.lab.space import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs/refusals.md"
@@ -34,7 +34,6 @@ DENIED = f"denied: {MESSAGE}"
 IN_STATUS = f"403 {MESSAGE}"
 UNTRUSTED = "self-signed certificate"
 WORDLESS = "error: 403"
-STRICT = '[scopes.host]\nmode = "strict"\n[scopes.containers]\nmode = "strict"\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def policy_for(host: Host, materials: Materials, *, with_ca: bool) -> str:
         key.write_bytes((materials / "ca.key").read_bytes())
         key.chmod(0o400)
         authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    return policy(DOCKER_IO, more=STRICT + authority)
+    return policy(DOCKER_IO, more=authority, host=STRICT)
 
 
 # -- the table ---------------------------------------------------------------------------------

@@ -14,11 +14,10 @@ from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
-from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
+from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
 from tests.lab.space import Namespace, Outcome
 
-STRICT = '[scopes.host]\nmode = "strict"\n[scopes.containers]\nmode = "strict"\n'
-POLICY = policy(DOCKER_IO, more=STRICT)
+POLICY = policy(DOCKER_IO, host=STRICT)
 MESSAGE = (
     "Access to ghcr.io has been restricted by your administrators (Example Corp). "
     "Allowed: docker.io."
@@ -77,7 +76,7 @@ def test_once_it_is_permitted_the_registry_itself_answers(
     explained: Host, internet: Internet
 ) -> None:
     assert not explained.pull("ghcr.io/corp/app:1").ok
-    assert explained.reload(policy(DOCKER_IO, GHCR_IO, more=STRICT)).ok
+    assert explained.reload(policy(DOCKER_IO, GHCR_IO, host=STRICT)).ok
     assert explained.pull("ghcr.io/corp/app:1").ok
     assert internet.packets(GHCR, 443) > 0
 
@@ -130,7 +129,7 @@ def test_with_an_authority_the_error_is_the_registrys_own(
     key.write_bytes((materials / "ca.key").read_bytes())
     key.chmod(0o400)
     authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    host.start_ramfw(policy(DOCKER_IO, more=STRICT + authority))
+    host.start_ramfw(policy(DOCKER_IO, more=authority, host=STRICT))
     host.start_explainer(with_signer=True)
     refused = host.pull("ghcr.io/corp/app:1")
     assert f"denied: {MESSAGE}" in refused.output
@@ -198,7 +197,7 @@ def test_the_port_takes_turned_connections_only(explained: Host, lab: Lab) -> No
 
 
 def test_in_audit_mode_nothing_is_turned(host: Host, internet: Internet) -> None:
-    host.start_ramfw(policy(DOCKER_IO, more=STRICT + '[enforcement]\nmode = "audit"\n'))
+    host.start_ramfw(policy(DOCKER_IO, more='[enforcement]\nmode = "audit"\n', host=STRICT))
     host.start_explainer()
     assert host.pull("ghcr.io/corp/app:1").ok
     assert internet.packets(GHCR, 443) > 0

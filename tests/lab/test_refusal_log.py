@@ -8,11 +8,10 @@ from typing import Any
 from tests.lab.addresses import GHCR, HUB, HUB_AUTH, HUB_BLOBS
 from tests.lab.host import Host
 from tests.lab.internet import Internet
-from tests.lab.policies import DOCKER_IO, GHCR_IO, policy
+from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
 from tests.lab.space import wait_until
 
-STRICT = '[scopes.host]\nmode = "strict"\n[scopes.containers]\nmode = "strict"\n'
-POLICY = policy(DOCKER_IO, more=STRICT)
+POLICY = policy(DOCKER_IO, host=STRICT)
 
 
 def refusals(host: Host) -> list[dict[str, Any]]:
@@ -126,7 +125,7 @@ def test_a_blob_host_that_moved_is_told_with_the_line_that_permits_it(
     host: Host, internet: Internet
 ) -> None:
     """The registry sends its clients on to a host that the policy does not name."""
-    moved = policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"', more=STRICT)
+    moved = policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"', host=STRICT)
     host.start_ramfw(moved)
     host.start_explainer()
     assert not host.pull("app:1").ok

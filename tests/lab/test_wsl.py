@@ -19,14 +19,14 @@ from ramfw.wslconf import HOOK
 from tests.lab.addresses import DNS, GHCR, HOST, HUB, ROUTER
 from tests.lab.host import RAMFW, Host
 from tests.lab.lab import Lab
-from tests.lab.policies import HUB_ONLY
+from tests.lab.policies import DOCKER_IO, STRICT, policy
 from tests.lab.space import Process, wait_until
 
 TREE = Path(__file__).parents[2]
 PYTHON = f"/run/tree/{Path(sys.executable).relative_to(TREE)}"
 """The same, where the daemon's own user can reach it too."""
 TUNNEL = "10.255.255.254"
-POLICY = f'{HUB_ONLY}\n[scopes.host]\nmode = "strict"\n'
+POLICY = policy(DOCKER_IO, host=STRICT)
 
 WITHOUT_CGROUPS = """
 import sys
