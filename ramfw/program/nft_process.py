@@ -50,9 +50,11 @@ class NftProcess:
 
     def cmd(self, text: str) -> tuple[int, str, str]:
         """Run commands in nft's grammar: exit code, output, and what it said of errors."""
+        # With -j, nft 1.0.6 takes a file for JSON, and has read all of it when it sees it is not.
+        is_json = "-j" in self._options
         try:
             with subprocess.Popen(  # noqa: S603 - a fixed program, its input is ours
-                [self._nft, *sorted(self._options), "-f", "-"],
+                [self._nft, *sorted(self._options), *(["--", text] if is_json else ["-f", "-"])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -60,7 +62,7 @@ class NftProcess:
             ) as process:
                 self.pids.append(process.pid)
                 try:
-                    output, error = process.communicate(text, PATIENCE)
+                    output, error = process.communicate("" if is_json else text, PATIENCE)
                 except subprocess.TimeoutExpired as late:
                     process.kill()
                     return -1, "", str(late)

@@ -50,6 +50,8 @@ class Service(IntEnum):
     BLOBS = 10004
     PROXY = 10005
     GREETER = 10006
+    DATABASE = 10007
+    SINK = 10008
 
 
 HOME: Mapping[Site, Mapping[int, Service]] = {

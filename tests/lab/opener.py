@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import ssl
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ SERVER_HELLO = "\x16\x03\x03"
 RESET = ("ConnectionResetError", "BrokenPipeError")
 Step = tuple[str, Any]
 HEAR: Step = ("hear", 3)
+AWAIT: Step = ("await", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,19 @@ def says(who: Host | Container, address: str, port: int, text: str) -> Met:
     return opens(who, address, port, ("send", text), HEAR)
 
 
-def start(host: Host, address: str, port: int, *steps: Step) -> Process:
-    """The same as the engine, not waited for."""
-    return host.namespace.start(*_command(address, port, steps), cgroup=host.engine_cgroup)
+def begins(who: Host | Container, address: str, port: int, *steps: Step) -> Process:
+    """The same, and wait for the handshake alone: `goes_on` lets a step `AWAIT` end."""
+    command = _command(address, port, steps)
+    if isinstance(who, Host):
+        process = who.namespace.start(*command, cgroup=who.engine_cgroup)
+    else:
+        process = who.start(*command)
+    process.wait_for("connected")
+    return process
 
 
-def met(process: Process) -> Met:
-    """What a connection met that was not waited for."""
+def goes_on(process: Process) -> Met:
+    """What a connection met that was begun."""
+    process.send(signal.SIGUSR1)
     process.wait()
     return Met(*json.loads(process.lines[-1]))

@@ -57,7 +57,8 @@ def test_in_the_slice_an_engine_is_filtered_though_the_daemon_is_dead(fresh_lab:
     assert first.refused, first
     assert host.pull("ghcr.io/corp/app:1").refused
     assert internet.packets(GHCR) == 0
-    assert host.pull("docker.io/corp/app:1").ok
+    host.start_ramfw(HUB_ONLY)
+    assert host.pull("docker.io/corp/app:1").ok, "a permitted name is read again"
 
 
 def test_new_cgroup_of_an_engine_is_followed_within_milliseconds(

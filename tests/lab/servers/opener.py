@@ -3,13 +3,14 @@
 Argument: a JSON object: `to` an address and port, `steps` a list of pairs. `send` text in Latin-1;
 `pieces` the same, each byte in a segment of its own; `urgent` a byte that is; `fast` text in the
 SYN (TCP Fast Open), in the place of a handshake; `hear` bytes, until so many have come; `end` to
-say that no more comes. Prints what was heard, as JSON, and the error that ended it, or an empty
-one; `connected` when the handshake is done.
+say that no more comes; `await` SIGUSR1. Prints what was heard, as JSON, and the error that ended
+it, or an empty one; `connected` when the handshake is done.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 from typing import Any
@@ -46,6 +47,8 @@ class Client:
                 self.socket.sendto(data, socket.MSG_FASTOPEN, self.place)
             case "end":
                 self.socket.shutdown(socket.SHUT_WR)
+            case "await":
+                signal.sigwait({signal.SIGUSR1})
             case "hear":
                 wanted = len(self.heard) + what
                 while len(self.heard) < wanted and (got := self.socket.recv(65536)):
@@ -53,6 +56,7 @@ class Client:
 
 
 def main() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     asked = json.loads(sys.argv[1])
     client = Client(*asked["to"])
     error = ""

@@ -31,10 +31,14 @@ def test_a_command_has_its_options_and_its_output(program: str) -> None:
 
 
 def test_an_error_is_told_in_nft_s_words(program: str) -> None:
+    code, _, error = NftProcess(program).cmd("fail")
+    assert (code, error) == (1, "no\n")
+
+
+def test_a_command_for_json_is_not_taken_for_json(program: str) -> None:
     nft = NftProcess(program)
     nft.set_json_output(True)
-    code, _, error = nft.cmd("fail")
-    assert (code, error) == (1, "no\n")
+    assert nft.cmd("list counters")[1] == "-j -- list counters: \n"
 
 
 def test_a_program_that_cannot_be_started_or_does_not_end_is_an_error(
