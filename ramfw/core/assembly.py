@@ -35,6 +35,8 @@ class Assembly:
     @property
     def size(self) -> int:
         """Bytes that are held, those that wait twice counted twice."""
+        if not self.waiting:
+            return len(self.data)
         return len(self.data) + sum(len(piece) for _, piece in self.waiting)
 
     def agrees(self, offset: int, payload: bytes) -> bool:

@@ -101,6 +101,8 @@ class NameCheck:
         if settled is not None:
             return Fate(segment.handle, settled)
         verdict = self._segment(segment, now)
+        if isinstance(verdict, first_bytes.Judge):
+            return self._judge(segment, verdict.opening, leases, now)
         if verdict == _UNSEEN and self._mode(segment.scope) is ScopeMode.REGISTRIES:
             self.judged["unseen"] += 1
             self._flows.opened(segment.key, segment.sequence, now)
