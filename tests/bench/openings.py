@@ -36,7 +36,7 @@ names = false
 RUN_UNREAD = f"""
 from ramfw.errors import ObserveError
 from ramfw.observe.openings import OpeningsWatch
-def refuse(self):
+def refuse(*_):
     raise ObserveError("the bench wants it so")
 OpeningsWatch.__post_init__ = refuse
 {RUN}
