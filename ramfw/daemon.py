@@ -205,8 +205,10 @@ class Daemon:
 
     def _lock_table(self) -> str:
         """Own the table from now on, by an earlier daemon's socket if one was kept."""
-        problem = self._kernel.lock_table(_kept_socket())
-        if (owner := self._kernel.shared_socket()) is not None:
+        inherited = _kept_socket()
+        problem = self._kernel.lock_table(inherited)
+        # One that was inherited is still kept.
+        if inherited is None and (owner := self._kernel.shared_socket()) is not None:
             with owner:
                 keep(LOCK, owner.fileno())
         return problem
