@@ -25,7 +25,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ramfw import __version__, journal, policyfile
+from ramfw import __version__, policyfile
 from ramfw.control_server import CALLER, Arguments, ControlServer
 from ramfw.core.commands import Command, Decide, Note, Program, ReadTable, Release, Resolve, Watch
 from ramfw.core.engine import CANARY_SILENCE, Engine
@@ -73,7 +73,7 @@ from ramfw.program.kernel import Kernel
 from ramfw.program.lock import NETLINK_NETFILTER
 from ramfw.program.nft import Nft
 from ramfw.state import State
-from ramfw.watchdog import BEAT, Watchdog
+from ramfw.watchdog import BEAT
 from ramfw.wire import first_bytes
 
 log = logging.getLogger("ramfw")
@@ -95,45 +95,6 @@ MOST_TO_RESOLVE = 16
 """Names that one `explain` has asked for."""
 RELOAD_PATIENCE = 8.0
 """Seconds after which `reload` answers though names are still being asked for."""
-
-
-def run(policy: Path, control: Path, directory: Path | None = None) -> int:
-    """Enforce the policy in this network namespace until SIGTERM or `unload`.
-
-    In the directory the last good rules and policy are kept; where the policy file is bad at the
-    start, the last good one is in force. The rules stay when it ends by a signal. Raises
-    PolicyError, MissingError or ControlError where it cannot start; nothing in the kernel has
-    changed then.
-    """
-    _log_to_stderr()
-    state = State(directory) if directory else None
-    loaded = _policy_at_start(policy, state)
-    daemon = Daemon(policy, control, Watchdog().beat, state)
-    asyncio.run(daemon.run(*loaded))
-    return 0
-
-
-def _policy_at_start(path: Path, state: State | None) -> tuple[Policy, str, tuple[str, ...]]:
-    """The policy, its text, and what is wrong with the file where it is the last good one's."""
-    try:
-        policy, warnings, text = policyfile.read_text(path)
-    except PolicyError as error:
-        kept = state.last_policy() if state else None
-        if kept is None:
-            raise
-        with contextlib.suppress(PolicyError):
-            policy = policyfile.again(kept, str(path))
-            return policy, kept, tuple(str(problem) for problem in error.problems)
-        raise
-    for warning in warnings:
-        log.warning("%s", warning)
-    return policy, text, ()
-
-
-def _log_to_stderr() -> None:
-    log.handlers[:] = [journal.Handler()]
-    log.setLevel(logging.INFO)
-    log.propagate = False
 
 
 class Daemon:
@@ -167,6 +128,7 @@ class Daemon:
         self._armed: float | None = None
         self._was_ready = False
         self._unloading = False
+        self._unforeseen: Exception | None = None
         # libnftables' contexts are made and used in this one thread only.
         self._kernel_thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
         self._kernel: Kernel = self._kernel_thread.submit(Nft).result()
@@ -253,6 +215,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        loop.set_exception_handler(self._on_unforeseen)
         watch = await self._open_dns_watch()
         self._handle(self._open_openings_watch(watch, policy))
         self._handle(TurningChanged(*await self._in_kernel_thread(self._kernel.turning)))
@@ -275,6 +238,8 @@ class Daemon:
             except TimeoutError:
                 event = Tick()
             if event is None:
+                if self._unforeseen is not None:
+                    raise self._unforeseen
                 return
             # Names that were resolved together are opened together, but not for ever later.
             deferred = 0 if self._events.empty() else (deferred + 1) % MOST_TOGETHER
@@ -287,6 +252,13 @@ class Daemon:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    def _on_unforeseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End the daemon where reading a socket failed: what it holds is dropped then, not kept."""
+        loop.default_exception_handler(context)
+        error = context.get("exception")
+        self._unforeseen = error if isinstance(error, Exception) else RuntimeError(str(context))
+        self._stop()
 
     def _stop(self) -> None:
         self._events.put_nowait(None)

@@ -39,9 +39,9 @@ def run(instance: Instance, state: Path | None) -> None:
     SIGHUP reads the policy again. SIGTERM ends the daemon and leaves the rules in place: what was
     refused stays refused, and permitted addresses stay until their timeouts.
     """
-    from ramfw import daemon
+    from ramfw import start
 
-    sys.exit(daemon.run(instance.policy, instance.control, state))
+    sys.exit(start.run(instance.policy, instance.control, state))
 
 
 @main.command(

@@ -10,11 +10,9 @@ the table and starting from what is really there.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import takewhile
-from typing import NamedTuple
 
 from ramfw.core.addresses import may_open
 from ramfw.core.commands import (
@@ -35,7 +33,6 @@ from ramfw.core.events import (
     CgroupsChanged,
     Committed,
     Event,
-    HeldAnswer,
     LinksChanged,
     NoCgroupMatch,
     OpeningsHeld,
@@ -56,7 +53,7 @@ from ramfw.core.fresh import fresh_grants
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions
 from ramfw.core.learning import Attempt, Learning
 from ramfw.core.leases import Leases
-from ramfw.core.ledger import Changes, Ledger, additions
+from ramfw.core.ledger import Ledger, additions
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
@@ -64,6 +61,7 @@ from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
 from ramfw.core.refusals import Refusals, journal_fields, sentence
 from ramfw.core.ruleset import CgroupElement, Ruleset
+from ramfw.core.standing import Believed, Facts, Health, Pending, Touch
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import Transaction
 from ramfw.core.turn_rules import Turning
@@ -74,77 +72,10 @@ LONGEST_HOLD = 2.0
 """Seconds that an answer waits at most: less than resolvers do before they ask again."""
 CANARY_SILENCE = 180.0
 """Seconds without the canary, which comes every minute, after which that is a fault."""
-MOST_TOUCHES = 20
-"""Changes by others that are remembered."""
 MOST_LEARNED_NAMES = 20_000
 """Names with leases, beyond which no name that only a wildcard permits is learned."""
 MOST_NAMES_TOLD = 4
 NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
-
-
-@dataclass(slots=True)
-class Believed:
-    """The rules that the kernel has acknowledged."""
-
-    ruleset: Ruleset | None = None
-    made_from: Ruleset | None = None
-    """The desired ruleset that the rules were brought to: the same object, nothing differs."""
-
-
-class Pending(NamedTuple):
-    """The transaction under way, and what it will have made true."""
-
-    desired: Ruleset
-    changes: Changes
-    changes_rules: bool
-    replaces: bool
-    releases: tuple[int, ...]
-    permissions: Permissions
-    """Those that it was planned by: others may be in force when it is committed."""
-    answers: tuple[HeldAnswer, ...] = ()
-    """What is still to be learned, as of `since`."""
-    since: float = 0.0
-
-
-@dataclass(slots=True)
-class Facts:
-    """The latest of each observation; None until it was made once."""
-
-    links: LinksChanged | None = None
-    cgroups: CgroupsChanged | None = None
-    servers: ServersChanged | None = None
-    watch: WatchChanged | None = None
-    turning: TurningChanged | None = None
-    canary: CanaryReported | None = None
-    by_cgroup: bool = True
-
-
-@dataclass(slots=True)
-class Touch:
-    """A change of the table by somebody else, and when the rules were as meant again."""
-
-    at: float
-    pid: int
-    program: str
-    mended_at: float | None = None
-
-
-@dataclass(slots=True)
-class Health:
-    """What status tells about programming the kernel."""
-
-    verified_at: float | None = None
-    canary_at: float | None = None
-    canary_due: float | None = None
-    """Until when the canary must have been heard; None where nobody starts one."""
-    last_rejection: str = ""
-    rejections: int = 0
-    mismatches: int = 0
-    policy_problems: tuple[str, ...] = ()
-    touches: deque[Touch] = field(default_factory=lambda: deque(maxlen=MOST_TOUCHES))
-    touched: int = 0
-    answers_learned: int = 0
-    answers_beyond_bound: int = 0
 
 
 class Engine:

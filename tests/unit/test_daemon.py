@@ -271,6 +271,10 @@ class Machine:
         return {str(key.network.network_address) for key in grants if key.port == 443}
 
 
+def no_openings(_: object) -> None:
+    raise ObserveError("names cannot be checked: there is no kernel here")
+
+
 async def cgroups() -> AsyncIterator[CgroupsChanged]:
     yield CgroupsChanged(frozenset())
 
@@ -290,6 +294,7 @@ def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     monkeypatch.setattr(daemon, "Batches", lambda: machine.batches)
     monkeypatch.setattr(daemon, "DnsWatch", machine.open_dns_watch)
     monkeypatch.setattr(daemon, "RefusalLog", machine.open_refusal_log)
+    monkeypatch.setattr(daemon, "OpeningsWatch", no_openings)
     monkeypatch.setattr(daemon, "Resolver", lambda: FakeResolver(machine.resolver_failures))
     monkeypatch.setattr(following, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
     monkeypatch.setattr(following, "CgroupWatch", lambda *_: Watching(cgroups))
@@ -633,6 +638,28 @@ async def test_a_held_answer_is_let_go_when_its_address_is_open(machine: Machine
         assert seen == [{ANSWERS[HUB], LEARNED}]
         assert (await settled(machine))["watch"]["form"] == "native"
     assert [listener.fileno() for listener in watch.sockets] == [-1]
+    assert not machine.batches.is_open
+
+
+async def test_reading_that_fails_in_a_way_nobody_foresaw_ends_the_daemon_and_its_rules_stay(
+    machine: Machine,
+) -> None:
+    """What its queue holds is dropped when its socket closes: it must not wait for ever."""
+    permit_wildcard(machine)
+    async with running(machine) as task:
+        await settled(machine)
+        (watch,) = machine.watches
+
+        def read(*_: object) -> None:
+            raise IndexError("what nobody foresaw")
+
+        watch.read = read  # type: ignore[method-assign,assignment]
+        watch.hold(held(5))
+        with pytest.raises(ExceptionGroup) as failed:
+            async with asyncio.timeout(PATIENCE):
+                await task
+        assert failed.group_contains(IndexError, match="what nobody foresaw")
+    assert machine.open_addresses() == {ANSWERS[HUB]}
     assert not machine.batches.is_open
 
 

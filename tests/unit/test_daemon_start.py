@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ramfw.daemon import _policy_at_start
 from ramfw.errors import PolicyError
+from ramfw.start import _policy_at_start
 from ramfw.state import LastGood, State
 
 GOOD = 'version = 1\n[[allow]]\nhost = "hub.example"\n'

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from ramfw.core.engine import MOST_TOUCHES
 from ramfw.core.events import CanaryReported, TableTouched
 from ramfw.core.questions import Tally
 from ramfw.core.report import report
 from ramfw.core.ruleset import ACCEPT
+from ramfw.core.standing import MOST_TOUCHES
 from ramfw.core.tablestate import Counts
 from ramfw.core.transaction import AddGrant, AddRule, DeleteGrant, DeleteTable, FlushChain, GrantKey
 from tests.unit.core.driver import Driver
