@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
-from itertools import permutations
+from itertools import permutations, product
 
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import Ruleset
@@ -19,7 +19,7 @@ from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, GrantKey,
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.nft import Nft
-from tests.golden.cases import CASES, MACHINE, Case
+from tests.golden.cases import ALL_CASES, CASES, MACHINE, Case
 from tests.lab.watch_forms import forms_to_try
 
 ADDRESSES = {
@@ -89,10 +89,12 @@ def main() -> int:
     if trip.nft.read(with_grants=True) is not None:
         trip.wrong.append("a table where there is none")
     for form in (WatchForm.NONE, *forms_to_try(sys.argv[1:])):
-        for case in CASES:
-            ruleset = case.compile(replace(MACHINE, watch=form))
+        for case, names in product(ALL_CASES, (False, True)):
+            if names and not form.holds:
+                continue
+            ruleset = case.compile(replace(MACHINE, watch=form, names=names))
             first, last = diff(ruleset, None)
-            trip.load(f"{case.name}, {form}", (*first, *last), ruleset)
+            trip.load(f"{case.name}, {form}, names {names}", (*first, *last), ruleset)
             trip.clear()
     for case in CASES:
         trip.load(case.name, case.transaction, case.ruleset)
