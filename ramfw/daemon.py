@@ -432,11 +432,11 @@ class Daemon:
         return replace(watch, names=True)
 
     def _read_openings(self) -> None:
-        # As with answers: the first goes alone, then all that came meanwhile.
-        for most in (1, A_READING):
-            if self._openings is None or (event := self._openings.read(most)) is None:
-                return
-            for command in self._engine.handle(event, time.monotonic()):
+        if self._openings is None:
+            return
+        now = time.monotonic()
+        if (event := self._openings.read(now)) is not None:
+            for command in self._engine.handle(event, now):
                 self._carry_out(command)
 
     def _watch_tampering(self) -> None:

@@ -159,6 +159,7 @@ _EXPIRY = {
 }
 
 
+_UNFINISHED = Unfinished()
 _DONE = frozenset({_State.SETTLED, _State.REFUSED})
 
 
@@ -248,6 +249,8 @@ class Flows:
             return DROP
         if flow is None or flow.state in _DONE:
             return _of_done(flow)
+        if flow.state is _State.SILENT and flags is NO_FLAGS and sequence == flow.first:
+            return self._first(key, flow, payload, now)
         if flags.urgent:
             return self._refuse(key, flow, Reason.URGENT, now)
         offset = flow.offset(sequence)
@@ -260,6 +263,18 @@ class Flows:
                 flow.passed = max(flow.passed, offset + len(payload))
             return PASS_ON
         return self._undecided(key, flow, offset, payload, now, fin=flags.fin)
+
+    def _first(self, key: Hashable, flow: _Flow, payload: bytes, now: float) -> Verdict:
+        """The first bytes of a flow, which nearly always are the whole opening."""
+        size = len(payload)
+        found = self._read(payload, None) if 0 < size <= MAX_STREAM else _UNFINISHED
+        if isinstance(found, Unfinished):
+            return self._undecided(key, flow, 0, payload, now, fin=False)
+        flow.segments, flow.passed, flow.data = 1, size, payload
+        self._bytes += size
+        asked = self._ask(key, flow, found, now)
+        self._make_room(now)
+        return Refuse(flow.reason) if flow.state is _State.REFUSED else asked
 
     def _undecided(  # noqa: PLR0913 - a segment's fields
         self, key: Hashable, flow: _Flow, offset: int, payload: bytes, now: float, *, fin: bool
@@ -287,8 +302,7 @@ class Flows:
         flow.segments += 1
         if flow.segments > MAX_SEGMENTS:
             return self._refuse(key, flow, Reason.TOO_MANY_SEGMENTS, now)
-        while self._bytes > MAX_BYTES:
-            self._refuse_oldest((_State.READING, _State.PERMITTED, _State.ASKED), now)
+        self._make_room(now)
         if flow.state is _State.REFUSED:
             return Refuse(flow.reason)
         return self._look(key, flow, now) if len(flow.data) > held else PASS_ON
@@ -378,6 +392,11 @@ class Flows:
         self._bytes -= flow.size
         del self._flows[key]
         del self._by_state[flow.state][key]
+
+    def _make_room(self, now: float) -> None:
+        """Refuse the oldest flows while there are too many bytes."""
+        while self._bytes > MAX_BYTES:
+            self._refuse_oldest((_State.READING, _State.PERMITTED, _State.ASKED), now)
 
     def _refuse_oldest(self, states: Iterable[_State], now: float) -> None:
         """Refuse the oldest flow of the first of these states that has one: its bytes go."""

@@ -61,7 +61,7 @@ class NameCheck:
         self._judged: dict[Hashable, int] = {}
         self._settled: dict[Hashable, int] = {}
         self._names = ServerNames({}, NO_CATALOG)
-        self._alike: dict[tuple[Hashable, ...], Judgement] = {}
+        self._alike: dict[tuple[Hashable, ...], tuple[Judgement, int | None]] = {}
         self._policy: Policy | None = None
         self.judged: Counter[str] = Counter()
         """How many openings were permitted, passed and refused."""
@@ -128,8 +128,8 @@ class NameCheck:
         return self._policy.scope_mode(scope) if self._policy else ScopeMode.STRICT
 
     def _judge(self, segment: HeldSegment, opening: Opening, leases: Leases, now: float) -> Fate:
-        judgement = self._judgement(segment, opening, leases.names_of(segment.destination))
-        entry_id = self._entry_of(judgement, segment.scope)
+        answered = leases.names_of(segment.destination)
+        judgement, entry_id = self._judgement(segment, opening, answered)
         if entry_id is not None:
             self.judged["passed" if entry_id == PASSED else "permitted"] += 1
             self._flows.permitted(segment.key, now)
@@ -143,8 +143,11 @@ class NameCheck:
 
     def _judgement(
         self, segment: HeldSegment, opening: Opening, answered: tuple[str, ...]
-    ) -> Judgement:
-        """What the first bytes come to; of a hello like one before, what that came to."""
+    ) -> tuple[Judgement, int | None]:
+        """What the first bytes come to, and the id that the flow gets, None where it is refused.
+
+        Of a hello like one before it is what that came to.
+        """
         where = segment.destination, segment.port, segment.scope
         alike: tuple[Hashable, ...] | None = None
         if isinstance(opening, Hello):
@@ -154,11 +157,12 @@ class NameCheck:
         mode, address = self._mode(segment.scope), ip_address(segment.destination)
         connection = Connection(address, segment.port, segment.scope, mode, answered)
         judgement = self._names.judge(opening, connection)
+        found = judgement, self._entry_of(judgement, segment.scope)
         if alike is not None:
             if len(self._alike) >= MOST_ALIKE:
                 self._alike.clear()
-            self._alike[alike] = judgement
-        return judgement
+            self._alike[alike] = found
+        return found
 
     def _entry_of(self, judgement: Judgement, scope: ScopeName) -> int | None:
         """The id that the flow gets; None where it is refused."""

@@ -15,7 +15,7 @@ from dataclasses import InitVar, dataclass, field
 
 from ramfw.core.commands import Fate
 from ramfw.core.events import Copied, HeldSegment, OpeningsHeld
-from ramfw.core.flows import Flags
+from ramfw.core.flows import NO_FLAGS, Flags
 from ramfw.core.marks import UNSETTLED, MarkLayout
 from ramfw.core.name_rules import FIRST_BYTES_QUEUE, LONGEST_COPY, SERVER_GROUP
 from ramfw.core.policy import ScopeName
@@ -33,12 +33,14 @@ _OPENS = SYN | ACK | RST | FIN
 _TELLING = SYN | FIN | tcp.URG
 _FLAGS = {
     bits: Flags(syn=bool(bits & SYN), fin=bool(bits & FIN), urgent=bool(bits & tcp.URG))
-    for bits in range(_TELLING + 1)
+    for bits in range(1, _TELLING + 1)
     if bits & _TELLING == bits
-}
+} | {0: NO_FLAGS}
 
 A_READING = 512
 """Packets that are read together; then other things are seen to."""
+IN_A_ROW = 0.0003
+"""Seconds after a packet within which one that comes is taken for one of many."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class OpeningsWatch:
     _copied: nflog.Reader = field(default_factory=nflog.Reader)
     _verdicts: nfqueue.Verdicts = field(default_factory=lambda: nfqueue.Verdicts(FIRST_BYTES_QUEUE))
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_DATAGRAM)))
+    _read_at: float = 0.0
     _own: int = field(init=False)
     _others: int = field(init=False)
     _shift: int = field(init=False)
@@ -89,12 +92,16 @@ class OpeningsWatch:
         """Readable when `read` has something to do."""
         return (self._queue,)
 
-    def read(self, most: int = A_READING) -> OpeningsHeld | None:
-        """Of the packets that wait now so many, and what servers said before.
+    def read(self, now: float) -> OpeningsHeld | None:
+        """Packets that wait now, and what servers said before; None where there is nothing.
 
-        None where there is nothing.
+        One goes alone, and no look is taken at what is behind it: its server may wait for this very
+        CPU. Those that come in a row are read together.
         """
-        segments = self._receive(most)
+        in_a_row = now - self._read_at < IN_A_ROW
+        segments = self._receive(A_READING if in_a_row else 1)
+        if segments:
+            self._read_at = now
         copies, lost = self._read_copies()
         if not segments and not copies and not lost:
             return None
@@ -102,7 +109,10 @@ class OpeningsWatch:
 
     def decide(self, fates: tuple[Fate, ...]) -> None:
         """Let held packets go on, or not."""
-        self._send([self._verdict(fate) for fate in fates])
+        if len(fates) == 1:
+            self._queue.send(self._verdict(fates[0]))
+        else:
+            self._send([self._verdict(fate) for fate in fates])
 
     # -- reading -------------------------------------------------------------------------------
 

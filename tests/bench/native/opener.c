@@ -1,15 +1,15 @@
 /* Opens connections with a name in their first bytes, to taker.c.
  *
  *     opener tls ADDRESS COUNT PORT NAME AUTHORITY CONNECTIONS
- *     opener delay ADDRESS COUNT PORT NAME AUTHORITY CONNECTIONS
+ *     opener delay ADDRESS COUNT PORT NAME - CONNECTIONS
  *     opener plain ADDRESS COUNT PORT NAME - CONNECTIONS
  *     opener burst ADDRESS COUNT PORT NAME FORBIDDEN CONNECTIONS
  *
  * The connections go to COUNT addresses from ADDRESS on, in turns. `tls` shakes hands with a few
  * processes, one connection after the other each, and checks the certificate; `plain` sends one
  * HTTP request on each and has a few open at any time. Both print connections a second, and how
- * many failed. `delay` prints p50 and p99 of the microseconds from a connection's beginning to the
- * first byte of the server's part of the handshake, and how many had none. `burst` opens all at
+ * many failed. `delay` sends a hello on each and prints p50 and p99 of the microseconds from a
+ * connection's beginning to the first byte of its answer, and how many had none. `burst` opens all at
  * once, half with a hello that names NAME, half FORBIDDEN; it prints how many of the first got no
  * answer, how many of the others were not refused, and the seconds that it all took.
  */
@@ -132,17 +132,15 @@ static int ascending(const void *one, const void *other)
 static void measure_delay(unsigned count)
 {
     double *took = calloc(count, sizeof *took);
+    struct opening hello;
     unsigned got = 0;
 
+    make_hello(&hello, name);
     for (unsigned n = 0; n < count; n++) {
-        struct opening hello;
-        double begun;
+        double begun = now();
+        int connected = start_connecting(n, 0);
         char byte;
-        int connected;
 
-        make_hello(&hello, name);
-        begun = now();
-        connected = start_connecting(n, 0);
         if (connected < 0)
             continue;
         if (send(connected, hello.bytes, hello.size, MSG_NOSIGNAL) == (ssize_t)hello.size &&
