@@ -56,7 +56,8 @@ class OpeningsWatch:
     _copied: nflog.Reader = field(default_factory=nflog.Reader)
     _verdicts: nfqueue.Verdicts = field(default_factory=lambda: nfqueue.Verdicts(FIRST_BYTES_QUEUE))
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(_DATAGRAM)))
-    _read_at: float = 0.0
+    _read_at: float = -IN_A_ROW
+    _several: bool = False
     _own: int = field(init=False)
     _others: int = field(init=False)
     _shift: int = field(init=False)
@@ -98,8 +99,9 @@ class OpeningsWatch:
         One goes alone, and no look is taken at what is behind it: its server may wait for this very
         CPU. Those that come in a row are read together.
         """
-        in_a_row = now - self._read_at < IN_A_ROW
-        segments = self._receive(A_READING if in_a_row else 1)
+        together = self._several or now - self._read_at < IN_A_ROW
+        segments = self._receive(A_READING if together else 1)
+        self._several = len(segments) > 1
         if segments:
             self._read_at = now
         copies, lost = self._read_copies()
