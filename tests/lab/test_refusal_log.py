@@ -8,7 +8,7 @@ from typing import Any
 from tests.lab.addresses import GHCR, HUB, HUB_AUTH, HUB_BLOBS
 from tests.lab.host import Host
 from tests.lab.internet import Internet
-from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
+from tests.lab.policies import DOCKER_IO, GHCR_IO, REGISTRIES, STRICT, policy
 from tests.lab.space import wait_until
 
 POLICY = policy(DOCKER_IO, host=STRICT)
@@ -77,7 +77,7 @@ def test_a_connection_that_is_refused_by_its_name_is_logged_too(
     host: Host,
 ) -> None:
     """In mode `registries` the first bytes decide, when the connection has its server already."""
-    host.start_ramfw(policy(DOCKER_IO))
+    host.start_ramfw(policy(DOCKER_IO, containers=REGISTRIES))
     container = host.container(command=("sleep", "60"))
     assert not container.curl("https://ghcr.io/v2/", "-4", "-k").ok
     (refusal,) = refusals_in(host, "containers")
