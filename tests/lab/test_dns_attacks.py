@@ -61,7 +61,12 @@ def assert_closed(host: Host, number: int) -> None:
 def assert_opens(host: Host, number: int) -> None:
     """The twin: a right answer with this address opens it."""
     assert len(ask_as_engine(host, f"a/plain-{number}.cdn.example")) == 1
-    assert host.curl(f"http://{address(number)}/", as_engine=True).ok
+    assert reaches(host, number, f"plain-{number}.cdn.example")
+
+
+def reaches(host: Host, number: int, name: str) -> bool:
+    """Whether the engine reaches the address under this name."""
+    return host.curl(f"http://{address(number)}/", "-H", f"Host: {name}", as_engine=True).ok
 
 
 def start_victim(container: Container, name: str, seconds: float) -> Process:
@@ -224,7 +229,7 @@ def test_alias_opens_for_the_name_that_was_asked_and_its_target_is_not_permitted
     (direct,) = ask_as_engine(host, "a/plain-70.other.example")
 
     assert b"\x05other" in aliased
-    assert host.curl(f"http://{address(69)}/", as_engine=True).ok
+    assert reaches(host, 69, "alias-69.cdn.example")
     assert learned_names(host) == {"alias-69.cdn.example"}
     assert b"\x05other" in direct
     assert_closed(host, 70)
@@ -261,7 +266,7 @@ def test_answer_of_a_server_that_is_not_trusted(host: Host) -> None:
 
     assert_closed(host, 73)
     assert len(ask_in(container, "a/plain-73.cdn.example", server=ODD)) == 1
-    assert container.curl(f"http://{address(73)}/").ok
+    assert container.curl(f"http://{address(73)}/", "-H", "Host: plain-73.cdn.example").ok
 
 
 @pytest.mark.parametrize("who", ["the engine", "a container"])
@@ -282,7 +287,7 @@ def test_every_message_of_a_stream_is_read(host: Host, label: str, who: str) -> 
 
     assert len(came) == 3
     for number in (75, 76):
-        assert host.curl(f"http://{address(number)}/", as_engine=True).ok
+        assert reaches(host, number, f"{label}-{number}.cdn.example")
     assert_closed(host, 74)
 
 

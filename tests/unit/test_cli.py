@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ramfw import __version__, daemon, doctor
+from ramfw import __version__, doctor, start
 from ramfw.cli import main
 from ramfw.core.transaction import DeleteTable, Transaction
 from ramfw.errors import ControlError, KernelError, MissingError, PolicyError, Problem
@@ -151,7 +151,7 @@ def test_run_is_handed_the_policy_and_the_socket_and_its_code_is_returned(
         seen.append((policy, control, state))
         return 1
 
-    monkeypatch.setattr(daemon, "run", run)
+    monkeypatch.setattr(start, "run", run)
     assert ramfw("--policy", good, "run", "--control", path).exit_code == 1
     assert ramfw("run", "--policy", good, "--control", path, "--state", "/s").exit_code == 1
     assert seen == [(good, path, None), (good, path, Path("/s"))]
@@ -172,7 +172,7 @@ def test_run_that_cannot_begin_says_why(
     def run(_policy: Path, _control: Path, _state: Path | None) -> int:
         raise error
 
-    monkeypatch.setattr(daemon, "run", run)
+    monkeypatch.setattr(start, "run", run)
     result = ramfw("run", "--policy", good, "--control", path)
     assert result.exit_code == code
     assert str(error).rpartition(": ")[2] in result.stderr
