@@ -1,0 +1,224 @@
+"""What becomes of each packet that waits, told as the life of one connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import pytest
+
+from ramfw.core import flows, name_check
+from ramfw.core.commands import Fate
+from ramfw.core.events import Copied, HeldSegment
+from ramfw.core.flows import LONGEST_REFUSED, NO_FLAGS, Flags
+from ramfw.core.leases import Leases
+from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
+from ramfw.core.name_check import NameCheck
+from ramfw.core.policy import ScopeName
+from ramfw.wire import first_bytes
+from tests.unit.core.policies import policy
+from tests.unit.wire.hello_sample import hello, server_name
+
+NAME, OTHER, REGISTRY = "nexus.example", "web.example", "ghcr.io"
+ADDRESS = ip_address("203.0.113.1")
+ENTRY, FIRST = 16, 1000
+HANDLE = 7
+STRICT = '[scopes.containers]\nmode = "strict"\n'
+GO = Fate(HANDLE)
+
+
+def client_hello(name: str) -> bytes:
+    return hello(server_name(name.encode()))
+
+
+@dataclass
+class Story:
+    """One connection of a container, in a policy that permits one name."""
+
+    body: str = STRICT
+    host: str = NAME
+    now: float = 0.0
+    check: NameCheck = field(default_factory=lambda: NameCheck(first_bytes.read, first_bytes.ended))
+    leases: Leases = field(default_factory=Leases)
+    scope: ScopeName = ScopeName.CONTAINERS
+
+    def __post_init__(self) -> None:
+        self.follow()
+        self.leases.learn(NAME, [ADDRESS.packed], 86_400, "192.0.2.53", self.now)
+
+    def follow(self, *, permitting: bool = True) -> None:
+        hosts = (self.host,) if permitting else ()
+        read = policy(self.body, *hosts)
+        self.check.follow(read, dict(enumerate(read.entries, ENTRY)), self.now)
+
+    def opens(self, first: int = FIRST) -> None:
+        self.hears(first, opens=True)
+
+    def hears(self, acknowledged: int, *, opens: bool = False, lost: bool = False) -> None:
+        self.check.copied([Copied("flow", acknowledged, opens)], self.now, lost=lost)
+
+    def sends(self, payload: bytes, at: int = 0, flags: Flags = NO_FLAGS) -> Fate:
+        where = (ADDRESS.packed, 443, FIRST + at, payload, flags)
+        return self.check.held(
+            HeldSegment(HANDLE, "flow", self.scope, *where), self.leases, self.now
+        )
+
+    @property
+    def listening(self) -> Fate:
+        return Fate(HANDLE, UNSETTLED[self.scope][2])
+
+    def settles(self, name: str) -> Fate:
+        """The whole of a connection, to the fate of the packet after its hello."""
+        first = client_hello(name)
+        self.opens()
+        assert self.sends(first) == GO
+        self.hears(FIRST + len(first))
+        return self.sends(b"more", len(first))
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        return [(one.name, one.reason) for one in self.check.refusals.values()]
+
+
+def test_permitted_name_becomes_its_entry_s_flow_when_the_server_has_taken_it() -> None:
+    story = Story()
+    assert story.settles(NAME) == Fate(HANDLE, ENTRY)
+    assert story.check.judged == {"permitted": 1}
+
+
+def test_other_name_is_refused_with_its_reason() -> None:
+    story = Story()
+    story.opens()
+    assert story.sends(client_hello(OTHER)) == Fate(HANDLE, REFUSED)
+    assert story.reasons == [(OTHER, "the name is not permitted")]
+    assert story.sends(b"more", 500) == Fate(HANDLE, REFUSED)
+
+
+def test_beginning_that_was_not_seen_is_refused_in_strict() -> None:
+    story = Story()
+    assert story.sends(client_hello(NAME)) == Fate(HANDLE, REFUSED)
+    assert story.reasons == [("", flows.Reason.UNSEEN)]
+
+
+def test_beginning_that_was_not_seen_is_read_from_here_on_in_registries() -> None:
+    known, web = Story(body=""), Story(body="")
+    assert known.sends(client_hello(REGISTRY), at=99) == Fate(HANDLE, REFUSED)
+    assert web.sends(client_hello(OTHER), at=99) == GO
+    assert web.check.judged == {"unseen": 1, "passed": 1}
+
+
+def test_passed_flow_of_mode_registries_has_the_id_of_all_that_pass() -> None:
+    assert Story(body="").settles(OTHER) == Fate(HANDLE, PASSED)
+
+
+def test_server_that_speaks_first_or_never_is_listened_to() -> None:
+    """The copy that the rules make by themselves told nothing: the next packet asks for more."""
+    story = Story(body="")
+    story.opens()
+    story.hears(FIRST)
+    assert story.sends(b"select 1\n") == GO
+    assert story.sends(b"select 1\n", 9) == story.listening
+    story.hears(FIRST + 9)
+    assert story.sends(b"select 1\n", 18) == Fate(HANDLE, PASSED)
+
+
+def test_silence_of_an_hour_is_no_way_past() -> None:
+    """It is read whenever it comes; what was refused for being slow stays so."""
+    silent, slow = Story(body=""), Story(body="")
+    for story in (silent, slow):
+        story.opens()
+    assert slow.sends(client_hello(REGISTRY)[:1]) == GO
+    for story in (silent, slow):
+        story.now = LONGEST_REFUSED - 1
+        story.check.expire(story.now)
+    assert silent.sends(client_hello(REGISTRY)) == Fate(HANDLE, REFUSED)
+    assert slow.sends(client_hello(REGISTRY)[1:], 1) == Fate(HANDLE, REFUSED)
+
+
+def test_connection_that_idled_after_its_hello_goes_on() -> None:
+    first = client_hello(NAME)
+    story = Story()
+    story.opens()
+    story.sends(first)
+    story.hears(FIRST + len(first))
+    story.now = 3000.0
+    story.check.expire(story.now)
+    assert story.sends(b"more", len(first)) == Fate(HANDLE, ENTRY)
+
+
+def test_answer_that_is_long_in_coming_settles_too() -> None:
+    first = client_hello(NAME)
+    story = Story()
+    story.opens()
+    story.sends(first)
+    story.now = 600.0
+    story.check.expire(story.now)
+    story.hears(FIRST + len(first))
+    assert story.sends(b"more", len(first)) == Fate(HANDLE, ENTRY)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_was_taken_out_of_the_policy_is_refused_before_it_is_settled(taken: bool) -> None:  # noqa: FBT001
+    first = client_hello(NAME)
+    story = Story()
+    story.opens()
+    story.sends(first)
+    if taken:
+        story.hears(FIRST + len(first))
+    story.follow(permitting=False)
+    assert story.sends(b"more", len(first)) == Fate(HANDLE, REFUSED)
+
+
+def test_syn_ack_that_comes_twice_changes_nothing() -> None:
+    first = client_hello(NAME)
+    story = Story()
+    story.opens()
+    story.sends(first)
+    story.opens()
+    story.hears(FIRST + len(first))
+    story.opens()
+    assert story.sends(b"more", len(first)) == Fate(HANDLE, ENTRY)
+
+
+def test_new_connection_in_the_old_one_s_place_has_none_of_its_verdict() -> None:
+    story = Story()
+    first = client_hello(NAME)
+    story.opens()
+    story.sends(first)
+    story.hears(FIRST + len(first))
+    story.opens(FIRST + 50_000)
+    assert story.sends(client_hello(OTHER), 50_000) == Fate(HANDLE, REFUSED)
+
+
+def test_lost_copies_have_all_forgotten() -> None:
+    first = client_hello(NAME)
+    story = Story()
+    story.opens()
+    story.sends(first)
+    story.check.copied([], story.now, lost=True)
+    assert story.sends(b"more", len(first)) == Fate(HANDLE, REFUSED)
+    assert story.settles(NAME) == Fate(HANDLE, ENTRY)
+
+
+def test_urgent_data_and_data_in_a_syn() -> None:
+    story = Story()
+    story.opens()
+    assert story.sends(client_hello(NAME), flags=Flags(syn=True)) == Fate(HANDLE, dropped=True)
+    assert story.sends(client_hello(NAME), flags=Flags(urgent=True)) == Fate(HANDLE, REFUSED)
+
+
+def test_unknown_hosts_by_the_policy_s_word() -> None:
+    refusing = Story(body='[scopes.containers]\nunknown = "refuse"\n')
+    refusing.opens()
+    assert refusing.sends(client_hello(OTHER)) == Fate(HANDLE, REFUSED)
+    assert refusing.reasons == [(OTHER, "nothing is known about this host")]
+
+
+def test_refusals_are_bounded_and_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_check, "MOST_REFUSALS", 2)
+    story = Story()
+    for number, name in enumerate(("a.example", "b.example", "a.example", "c.example")):
+        story.opens(FIRST + number * 10_000)
+        story.sends(client_hello(name), number * 10_000)
+    assert [name for name, _ in story.reasons] == ["a.example", "c.example"]
+    assert story.check.judged == {"refused": 4}
