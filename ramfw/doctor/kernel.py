@@ -149,6 +149,7 @@ def _asked(root: Path, policy: Policy, open_checker: Callable[[], Checker]) -> I
     if any(finding.state == MISSING for finding in lacking):
         return
     yield _watch(checker)
+    yield _names(checker)
     yield _turning(checker)
     yield _lock(checker)
     yield _whole(checker, policy, by_cgroup=not no_cgroups)
@@ -221,6 +222,19 @@ def _watch(checker: Checker) -> Finding:
                 "only names that are resolved ahead are open; wildcards open nothing",
                 mend,
             )
+
+
+def _names(checker: Checker) -> Finding:
+    form, problem = checker.watch_form()
+    if form.holds:
+        return Finding("names can be read in a connection's first bytes", OK)
+    return Finding(
+        f"names cannot be read in a connection's first bytes: {problem}",
+        NOTE,
+        "addresses alone decide, and an address that a permitted registry shares (a CDN) is open "
+        "whatever name is asked there; mode registries is strict for containers, off for the host",
+        "a kernel with CONFIG_NFT_QUEUE, or its module: modprobe nft_queue",
+    )
 
 
 def _cgroup_match(policy: Policy, refusal: str) -> Finding:

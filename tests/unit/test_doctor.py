@@ -148,6 +148,26 @@ def test_how_dns_answers_can_be_watched_is_told(
     assert ("modprobe nft_queue" in finding.mend) is (state == NOTE)
 
 
+@pytest.mark.parametrize(
+    ("form", "words", "state"),
+    [
+        (WatchForm.NATIVE, "names can be read", OK),
+        (WatchForm.XT, "names can be read", OK),
+        (WatchForm.COPY, "names cannot be read in a connection's first bytes: no queue", NOTE),
+        (WatchForm.NONE, "names cannot be read in a connection's first bytes: no queue", NOTE),
+    ],
+)
+def test_whether_names_can_be_read_is_told(
+    machine: MadeUp, form: WatchForm, words: str, state: str
+) -> None:
+    checker = Willing()
+    checker.form = (form, "" if state == OK else "no queue")
+    finding = about(machine.examine(checker), "first bytes")
+    assert words in finding.fact
+    assert finding.state == state
+    assert ("addresses alone decide" in finding.follows) is (state == NOTE)
+
+
 def test_rules_that_fail_only_together_are_told(machine: MadeUp) -> None:
     found = machine.examine(Without("judge_output"))
     assert missing(found) == [about(found, "as a whole").fact]
