@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import IntEnum, StrEnum, auto
 
 from ramfw.core.assembly import MAX_STREAM, Assembly
 from ramfw.core.opening import Opening, Unfinished, judged_end
@@ -133,8 +133,11 @@ class Expired:
     reason: Reason
 
 
-class _State(Enum):
-    """In the order in which flows lose their place when there are too many."""
+class _State(IntEnum):
+    """In the order in which flows lose their place when there are too many.
+
+    Numbers, because a plain Enum's hash is computed in Python, several times for each flow.
+    """
 
     SETTLED = auto()
     REFUSED = auto()
