@@ -38,6 +38,7 @@ from ramfw.core.events import (
     OpeningsHeld,
     PolicyLoaded,
     PolicyRefused,
+    Reason,
     Refusal,
     RefusalsSeen,
     Rejected,
@@ -247,6 +248,10 @@ class Engine:
 
     def _refused(self, refusal: Refusal, now: float) -> Iterable[Command]:
         """Remember it, under the permitted names of its address where no other is known."""
+        read = self.name_check.lately(refusal.destination, refusal.port, now)
+        if refusal.reason is Reason.NOT_A_BEGINNING and read is not None:
+            named = (read.name,) if read.name else refusal.names
+            refusal = replace(refusal, names=named, detail=read.reason)
         if not refusal.names:
             leases = self.leases.of_address(refusal.destination.packed)[:MOST_NAMES_TOLD]
             refusal = replace(refusal, names=tuple(name for name, _ in leases), after="")

@@ -220,6 +220,12 @@ class Refusal:
     cgroup: int | None = None
     names: tuple[str, ...] = ()
     after: str = ""
+    detail: str = ""
+
+    @property
+    def why(self) -> str:
+        """What was wrong with its first bytes, if they were read, or the reason."""
+        return self.detail or str(self.reason)
 
 
 @dataclass(frozen=True, slots=True)

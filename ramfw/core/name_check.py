@@ -26,7 +26,15 @@ from ramfw.core.leases import Leases
 from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
 from ramfw.core.opening import Hello, Opening, Unfinished
 from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
-from ramfw.core.server_names import Connection, Judgement, Pass, Permit, ServerNames, Unknown
+from ramfw.core.server_names import (
+    Address,
+    Connection,
+    Judgement,
+    Pass,
+    Permit,
+    ServerNames,
+    Unknown,
+)
 
 Reader = Callable[[bytes, Unfinished | None], Unfinished | Opening]
 
@@ -34,6 +42,8 @@ MOST_SETTLED = 1 << 16
 """Judged flows, and settled ones of which no packet has come by since; the oldest are forgotten."""
 MOST_REFUSALS = 200
 """Refusals that are remembered; the oldest go first."""
+A_MOMENT = 2.0
+"""Seconds in which the kernel's copy of a refused packet comes."""
 MOST_ALIKE = 1024
 """Hellos whose judgement is remembered; then it begins anew."""
 _UNSEEN = first_bytes.Refuse(first_bytes.Reason.UNSEEN)
@@ -189,6 +199,15 @@ class NameCheck:
         if len(self.refusals) > MOST_REFUSALS:
             del self.refusals[next(iter(self.refusals))]
         return Fate(segment.handle, REFUSED)
+
+    def lately(self, address: Address, port: int, now: float) -> NameRefusal | None:
+        """The last refusal at this place, if it was a moment ago: one that is seen only now."""
+        for refusal in reversed(self.refusals.values()):
+            if now - refusal.when > A_MOMENT:
+                return None
+            if (refusal.address, refusal.port) == (str(address), port):
+                return refusal
+        return None
 
     # -- time ----------------------------------------------------------------------------------
 

@@ -15,9 +15,14 @@ MOST_SHOWN = 50
 NOTHING = Count()
 
 
-def names_report(check: NameCheck, counts: Counts, now: float, *, checked: bool) -> dict[str, Any]:
-    """What was judged since the daemon began, and what the kernel counted."""
-    latest = islice(reversed(check.refusals.values()), MOST_SHOWN)
+def names_report(
+    check: NameCheck, counts: Counts, now: float, *, checked: bool, viewer: int
+) -> dict[str, Any]:
+    """What was judged since the daemon began, and what the kernel counted.
+
+    Whose connections were refused is not known here, so root alone sees which names they were.
+    """
+    latest = islice(reversed(check.refusals.values()), 0 if viewer else MOST_SHOWN)
     return {
         "checked": checked,
         **{what: check.judged[what] for what in ("permitted", "passed", "refused", "unseen")},

@@ -128,7 +128,7 @@ def sentence(record: Record) -> str:
     refusal = record.refusal
     verb = "would be refused" if refusal.audited else "refused"
     times = f", {record.count} times" if record.count > 1 else ""
-    said = f"{verb}: {_who(refusal)} to {_where(refusal)}: {refusal.reason}{times}"
+    said = f"{verb}: {_who(refusal)} to {_where(refusal)}: {refusal.why}{times}"
     if not (lines := hint(refusal)):
         return said
     return f"{said}; {refusal.after} may have sent the client there: {' '.join(lines.split())}"
@@ -165,7 +165,7 @@ def facts(record: Record, now: float) -> dict[str, Any]:
         "count": record.count,
         "scope": str(refusal.scope or ""),
         "audited": refusal.audited,
-        "reason": str(refusal.reason),
+        "reason": refusal.why,
         "source": str(refusal.source),
         "source_port": refusal.source_port,
         "address": str(refusal.destination),
@@ -185,7 +185,7 @@ def journal_fields(record: Record) -> tuple[tuple[str, str], ...]:
     fields = {
         "MESSAGE_ID": MESSAGE_ID,
         "RAMFW_SCOPE": str(refusal.scope or ""),
-        "RAMFW_REASON": str(refusal.reason),
+        "RAMFW_REASON": refusal.why,
         "RAMFW_AUDITED": "1" if refusal.audited else "0",
         "RAMFW_SOURCE": str(refusal.source),
         "RAMFW_ADDRESS": str(refusal.destination),

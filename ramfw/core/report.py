@@ -94,7 +94,9 @@ def report(  # noqa: PLR0913 - all that a status tells of
             **asdict(tally),
         },
         "by_cgroup": facts.by_cgroup,
-        "names": names_report(engine.name_check, counts, now, checked=_checks_names(engine)),
+        "names": names_report(
+            engine.name_check, counts, now, checked=_checks_names(engine), viewer=viewer
+        ),
         "links": {
             "bridges": sorted(links.bridges) if links else [],
             "uplinks": sorted(links.uplinks) if links else [],

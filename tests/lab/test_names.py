@@ -6,6 +6,7 @@ there serves whoever asks. Only the first is permitted, so only the name can tel
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -166,6 +167,10 @@ def test_what_is_refused_by_name_is_told(host: Host) -> None:
     assert f"{CDN_BAD.name} at " in told
     assert NOT_PERMITTED in told.replace("\n    ", " ")
     assert "names are not checked" not in told
+    logged = json.loads(host.ramfw("log", "--json").output)["refusals"]
+    assert [(one["names"], one["reason"]) for one in logged] == [([CDN_BAD.name], NOT_PERMITTED)]
+    nobody = json.loads(host.ramfw("status", "--json", as_nobody=True).output)
+    assert nobody["names"]["refusals"] == [], "whose they were is not known"
 
 
 def test_mark_in_the_upper_bits(host: Host) -> None:
