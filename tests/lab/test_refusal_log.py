@@ -82,7 +82,7 @@ def test_a_connection_that_is_refused_by_its_name_is_logged_too(
     assert not container.curl("https://ghcr.io/v2/", "-4", "-k").ok
     (refusal,) = refusals_in(host, "containers")
     assert (refusal["names"], refusal["address"]) == (["ghcr.io"], GHCR.v4)
-    assert "nor a permitted name in its first bytes" in refusal["reason"]
+    assert refusal["reason"] == "the name is a registry's that is not permitted"
 
 
 def test_what_is_asked_by_address_has_no_name(host: Host) -> None:
