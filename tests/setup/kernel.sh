@@ -22,7 +22,7 @@ unread=(
 )
 
 make_one() { # SUITE
-    local root=$work/root debs=$work/debs deb
+    local root=$work/root debs=$work/debs deb directory
     mkdir --parents "$root/usr"/{bin,sbin,lib,lib64} "$root"/{dev,proc,sys,run,tmp,etc,root,srv/site}
     # As debootstrap does: packages of bookworm still bring files for both places.
     for directory in bin sbin lib lib64; do ln --symbolic "usr/$directory" "$root/$directory"; done
