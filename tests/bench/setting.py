@@ -134,13 +134,14 @@ class Host:
         """Start the daemon anew and wait until all names of its policy are resolved.
 
         The policy permits all names below PERMITTED, `names` more with `addresses` each, and what
-        the tables of `more` say.
+        the tables of `more` say. What is in no engine's cgroup is outside its scopes.
         """
         self.stop_ramfw()
         path = self.directory / "policy.toml"
         listed = (f"{n}-{n * addresses}-{addresses}-3600.listed.example" for n in range(names))
         allowed = "\n".join(f'[[allow]]\nhost = "{name}"' for name in (f"*.{PERMITTED}", *listed))
-        path.write_text(f'version = 1\n[dns]\nservers = ["{DNS}"]\n{allowed}\n{more}')
+        fixed = f'version = 1\n[dns]\nservers = ["{DNS}"]\n[scopes.host]\nmode = "off"\n'
+        path.write_text(f"{fixed}{allowed}\n{more}")
         path.chmod(0o644)
         form = self._run_ramfw(program)
         if program is not RUN_COPYING and form not in ("native", "xt"):
