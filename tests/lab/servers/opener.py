@@ -3,16 +3,21 @@
 Argument: a JSON object: `to` an address and port, `steps` a list of pairs. `send` text in Latin-1;
 `pieces` the same, each byte in a segment of its own; `urgent` a byte that is; `fast` text in the
 SYN (TCP Fast Open), in the place of a handshake; `hear` bytes, until so many have come; `end` to
-say that no more comes; `await` SIGUSR1. Prints what was heard, as JSON, and the error that ended
-it, or an empty one; `connected` when the handshake is done.
+say that no more comes; `await` SIGUSR1; `taken` to go on once the server has acknowledged all.
+Prints what was heard, as JSON, and the error that ended it, or an empty one; `connected` when the
+handshake is done.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import socket
+import struct
 import sys
+import termios
+import time
 from typing import Any
 
 PATIENCE = 8.0
@@ -33,7 +38,7 @@ class Client:
         self.socket.connect(self.place)
         print("connected", flush=True)  # noqa: T201
 
-    def take(self, step: str, what: Any) -> None:  # noqa: ANN401
+    def take(self, step: str, what: Any) -> None:  # noqa: ANN401, C901 - a case each
         data = what.encode("latin-1") if isinstance(what, str) else b""
         match step:
             case "send":
@@ -47,6 +52,10 @@ class Client:
                 self.socket.sendto(data, socket.MSG_FASTOPEN, self.place)
             case "end":
                 self.socket.shutdown(socket.SHUT_WR)
+            case "taken":
+                # No event tells it: the kernel is asked how much is still on its way (SIOCOUTQ).
+                while struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]:
+                    time.sleep(0.001)
             case "await":
                 signal.sigwait({signal.SIGUSR1})
             case "hear":
