@@ -40,7 +40,7 @@ machine: root venv ## Test on whole Debian 12 and 13 systems with systemd; not a
 	@tests/setup/machine.sh bookworm trixie
 	$(BIN)/python -m pytest tests/machine
 
-test: root ## Install what is needed and run every check and test (root)
+test: root ## Install what is needed and run all checks and tests but `machine` (root)
 	@for step in packages venv lint unit lab kernel; do \
 	    echo "=== $$step"; \
 	    $(MAKE) $$step; \
