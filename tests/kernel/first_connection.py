@@ -12,25 +12,19 @@ import selectors
 import socket
 import sys
 from collections import Counter
-from contextlib import closing
 from ipaddress import ip_address
 
 import dns.message
 import dns.query
 import dns.rrset
 
+from tests.kernel.world import DNS, ENGINE, SERVERS, World, world
 from tests.lab.policies import policy
-from tests.lab.space import Namespace, Space
 
-HOST, DNS = "192.0.2.1", "192.0.2.53"
-HOST6, DNS6 = "2001:db8::1", "2001:db8::53"
-SERVERS = {"A": "203.0.113.0/24", "AAAA": "2001:db8:f::/64"}
 PORT = 443
 ROUNDS = 40
 PATIENCE = 10.0
-ENGINE = "system.slice/docker.service"
 POLICY = policy('host = "*.cdn.example"', more=f'[dns]\nservers = ["{DNS}"]\n')
-RAMFW = (sys.executable, "-c", "from ramfw.cli import main; main()")
 
 
 def server_address(kind: str, number: int) -> str:
@@ -59,11 +53,12 @@ def serve() -> None:
                 asked.sendto(answer(query), client)
 
 
-def answer(query: bytes) -> bytes:
+def answer(query: bytes, number: int | None = None) -> bytes:
+    """The address with this number, or with the one that is the name's first label."""
     message = dns.message.make_response(dns.message.from_wire(query))
     (question,) = message.question
     kind = dns.rdatatype.to_text(question.rdtype)
-    address = server_address(kind, int(question.name.labels[0]))
+    address = server_address(kind, number or int(question.name.labels[0]))
     message.answer.append(dns.rrset.from_text(question.name, 300, "IN", kind, address))
     return message.to_wire()
 
@@ -92,36 +87,13 @@ def attempt(address: str) -> str:
     return "connected"
 
 
-def play(host: Namespace, network: Namespace, directory: str) -> dict[str, object]:
+def play(world: World) -> dict[str, object]:
     """The story; what the client met, and how the daemon says that it watches."""
-    network.sh(
-        f"""
-        ip addr add {DNS}/24 dev uplink
-        ip addr add {DNS6}/64 dev uplink nodad
-        ip link set uplink up
-        ip route add local {SERVERS["A"]} dev lo
-        ip route add local {SERVERS["AAAA"]} dev lo
-        """
-    )
-    host.sh(
-        f"""
-        ip addr add {HOST}/24 dev uplink
-        ip addr add {HOST6}/64 dev uplink nodad
-        ip link set uplink up
-        ip route add {SERVERS["A"]} via {DNS}
-        ip route add {SERVERS["AAAA"]} via {DNS6}
-        echo '{POLICY}' > {directory}/policy.toml
-        """
-    )
     myself = (sys.executable, "-m", "tests.kernel.first_connection")
-    network.start(*myself, "serve").wait_for("serving")
-    where = ("--policy", f"{directory}/policy.toml", "--control", f"{directory}/control.sock")
-    daemon = host.start(*RAMFW, *where, "run", cgroup="system.slice/ramfw.service")
-    daemon.wait_for("in force", timeout=30)
-    # Links, servers and cgroups as well: nothing is programmed any more while the client is there.
-    host.run(*RAMFW, *where, "status", "--wait", "30", check=True)
-    met = host.run(*myself, "connect", cgroup=ENGINE, timeout=120, check=True).output
-    status = json.loads(host.run(*RAMFW, *where, "status", "--json", check=True).output)
+    world.network.start(*myself, "serve").wait_for("serving")
+    daemon = world.start_ramfw(POLICY)
+    met = world.host.run(*myself, "connect", cgroup=ENGINE, timeout=120, check=True).output
+    status = world.status()
     daemon.stop()
     return {"met": json.loads(met), "watch": status["watch"], "kernel": status["kernel"]}
 
@@ -133,11 +105,8 @@ def main() -> None:
         case ["connect"]:
             connect()
         case _:
-            with closing(Space()) as space:
-                space.env["PYTHONPATH"] = ":".join(sys.path)
-                host, network = space.first, space.namespace()
-                space.link(host, network)
-                json.dump(play(host, network, str(space.directory)), sys.stdout)
+            with world() as made:
+                json.dump(play(made), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,45 @@ def test_daemon_holds_answers_natively_and_first_connections_work(machine: Machi
 
 
 @pytest.mark.timeout(240)
+def test_first_bytes_are_judged_natively(machine: Machine) -> None:
+    story = told(machine, "tests.kernel.first_bytes")
+    taken, reset, refused, waits = (
+        [met] * 2
+        for met in ("taken", "ConnectionResetError", "ConnectionRefusedError", "TimeoutError")
+    )
+    assert story == {
+        "form": "native",
+        "checked": True,
+        "judged": {
+            "engine": {
+                "permitted": taken,
+                "permitted, in ten segments": taken,
+                "another": reset,
+                "another, in ten segments": reset,
+                "a known registry": reset,
+                # No address that is permitted has this port: refused before anything is said.
+                "a site's page": refused,
+                "the API of registries": refused,
+            },
+            "container": {
+                "permitted": taken,
+                "permitted, in ten segments": taken,
+                "another": taken,
+                "another, in ten segments": taken,
+                "a known registry": reset,
+                "a site's page": taken,
+                "the API of registries": reset,
+            },
+        },
+        # Strict waits for a daemon; in mode registries other people's traffic comes first.
+        "no daemon": {
+            "engine": {"permitted": waits, "another": waits},
+            "container": {"permitted": taken, "another": taken},
+        },
+    }
+
+
+@pytest.mark.timeout(240)
 def test_a_locked_table_is_nobody_else_s_also_while_no_daemon_lives(machine: Machine) -> None:
     story = told(machine, "tests.kernel.lock")
     if machine.release.startswith("6.1."):
