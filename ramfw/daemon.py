@@ -199,8 +199,8 @@ class Daemon:
             self._beat()
             notify("WATCHDOG=1")
             self._keep_last_good()
-            if self._dns is not None:
-                self._dns.read_questions(time.monotonic())
+            if self._dns is not None and (late := self._dns.read_passed(time.monotonic())):
+                self._handle(AnswersHeld(late))
             self._read_openings()
             # What was learned since the last event may end before anything else is due.
             self._events.put_nowait(Tick())
@@ -411,7 +411,7 @@ class Daemon:
             return WatchChanged(form, problem)
         for listener in self._dns.sockets:
             asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
-        return WatchChanged(form, problem)
+        return WatchChanged(form, problem, tells_answers=self._dns.tells_answers)
 
     def _open_openings_watch(self, watch: WatchChanged, policy: Policy) -> WatchChanged:
         """Listen for first bytes too, where packets can be held."""

@@ -30,6 +30,7 @@ from ramfw.core.marks import (
     UNDECIDED,
     MarkLayout,
 )
+from ramfw.core.name_fronts import Fronts, fronts, too_short
 from ramfw.core.name_rules import (
     Checks,
     marked,
@@ -103,6 +104,8 @@ class Machine:
     turning: Turning = Turning.NONE
     by_cgroup: bool = True
     """Whether rules can match a socket's cgroup; without, only the host as a whole is judged."""
+    tells_answers: bool = False
+    """Whether somebody listens for copies of answers that need not be held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,7 +539,13 @@ class _Compiler:
             is_forged=self._marked(FORGED),
             forwards=ScopeName.CONTAINERS in self.scopes,
             servers=self.machine.servers,
+            fronts=self._fronts(),
         )
+
+    def _fronts(self) -> Fronts | None:
+        if not self.machine.tells_answers or too_short(self.policy.patterns):
+            return None
+        return fronts(self.policy.patterns)
 
     def _checks(self) -> Checks:
         of_containers = tuple(

@@ -193,7 +193,7 @@ class Engine:
                 yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
             case Resolved():
                 self._resolved(event, now)
-            case WatchChanged(form, problem, _):
+            case WatchChanged(form, problem):
                 self.facts.watch, self._desired = event, None
                 yield Note(
                     "warning" if problem else "info", f"DNS watch: {form} {problem}".rstrip()
@@ -547,6 +547,7 @@ class Engine:
             watch is not None and watch.names,
             turning.turning if turning else Turning.NONE,
             self.facts.by_cgroup,
+            watch is not None and watch.tells_answers,
         )
         return compile_ruleset(policy, machine, self.numbering.numbered.values())
 

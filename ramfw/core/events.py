@@ -124,12 +124,14 @@ class OpeningsHeld(NamedTuple):
 class WatchChanged:
     """How DNS answers can be shown to ramfw on this machine, and what hinders a better way.
 
-    `names` tells that first bytes can be held too.
+    `names` tells that first bytes can be held too, `tells_answers` that answers which open nothing
+    can be copied instead of held.
     """
 
     form: WatchForm
     problem: str = ""
     names: bool = False
+    tells_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,11 @@ class Policy:
     catalog: Catalog = field(default_factory=shipped, compare=False, repr=False)
     """The catalogue by which the file was read."""
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The names that entries permit, exact ones and wildcards, in their order."""
+        return tuple(target.pattern for entry in self.entries for target in entry.targets)
+
     def scope_mode(self, scope: ScopeName) -> ScopeMode:
         """The mode of the scope of this name."""
         return {

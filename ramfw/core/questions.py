@@ -36,6 +36,8 @@ class Tally:
     malformed: int = 0
     unasked: int = 0
     """Answers for permitted names that nobody had asked for in this form; they opened nothing."""
+    late: int = 0
+    """Answers for permitted names that were not held: they opened something after they arrived."""
     changed: int = 0
     """Answers in which ECH keys or h3 were made void."""
     questions_lost: int = 0

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from ramfw.core.catalog_report import in_force
 from ramfw.core.compiler import entry_chain_name
 from ramfw.core.engine import Engine
+from ramfw.core.events import WatchChanged
 from ramfw.core.fqdn import matches
 from ramfw.core.leases import LONGEST_STALE
 from ramfw.core.marks import MarkLayout
+from ramfw.core.name_fronts import too_short
 from ramfw.core.names_report import names_problems, names_report
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
 from ramfw.core.questions import Tally
@@ -89,6 +91,7 @@ def report(  # noqa: PLR0913 - all that a status tells of
         "watch": {
             "form": str(facts.watch.form) if facts.watch else "none",
             "problem": facts.watch.problem if facts.watch else "not begun yet",
+            **_held(facts.watch, policy),
             "answers_learned": health.answers_learned,
             "answers_beyond_bound": health.answers_beyond_bound,
             **asdict(tally),
@@ -359,6 +362,16 @@ def _engine_problems(engine: Engine, policy: Policy) -> Iterator[tuple[str, str,
             f"{follows}; in a slice that is kept, from its first packet",
             "start the engine with Slice=engines.slice",
         )
+
+
+def _held(watch: WatchChanged | None, policy: Policy) -> dict[str, str]:
+    """Which answers wait in the kernel: those that may be to a permitted name, or all, and why."""
+    if watch is None or not watch.form.holds:
+        return {"held": "none", "held_because": ""}
+    because = "another program listens for copies" if not watch.tells_answers else ""
+    if short := too_short(policy.patterns):
+        because = f"{short} is too short for the kernel to know it"
+    return {"held": "all" if because else "permitted", "held_because": because}
 
 
 def _without_holding(form: WatchForm) -> str:

@@ -61,7 +61,25 @@ class SocketCgroup:
     level: int
 
 
-Expression = Field | Masked | SocketCgroup
+@dataclass(frozen=True, slots=True)
+class RawPayload:
+    """So many bits of the packet, from one behind the start of its transport header on.
+
+    With a mask, only some of them. It is compared with sets of the same `kind` (nft(8), RAW
+    PAYLOAD EXPRESSION); nft 1.1 lists a comparison with one number under a mask as another.
+    """
+
+    offset: int
+    length: int
+    mask: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The key of a set that holds such bits."""
+        return f"@th,{self.offset},{self.length}"
+
+
+Expression = Field | Masked | SocketCgroup | RawPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +321,7 @@ VERDICTS = "verdict"
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A set, or with `data` a map to ids or verdicts.
+    """A set, or with `data` a map to ids or verdicts; `key` are types, or the `kind` of raw bits.
 
     `elements` is None where the elements are grants, which come and go beside the rules.
     """

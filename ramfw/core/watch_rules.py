@@ -3,7 +3,8 @@
 Pure. Shown are answers of the trusted servers, in the reply direction, to sockets of a scope, or
 forwarded to a container, or given to a container by a server on this host; nobody else's. They
 wait in a queue until the daemon lets them go; with no daemon they pass (`bypass`). The questions
-are only copied, so that an answer can be told from one that nobody asked for.
+are only copied, so that an answer can be told from one that nobody asked for; and so are answers
+over UDP of which the kernel itself sees, by the name asked for, that they open nothing.
 
 The interface tells a forgery: what comes from a container bridge is no server's answer, although
 a forged packet to the translated address would fit conntrack's reply.
@@ -14,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
+from ramfw.core.name_fronts import FIRST_PLACE, FOLD, FRONT, LAST_PLACE, Fronts
 from ramfw.core.ruleset import (
     ACCEPT,
     Chain,
@@ -26,6 +29,7 @@ from ramfw.core.ruleset import (
     Match,
     NamedSet,
     Queue,
+    RawPayload,
     Remember,
     Rule,
     SetMark,
@@ -50,6 +54,8 @@ STUB_KNOWN = 3600
 MOST_STUBS = 64
 LONGEST_QUESTION = 512
 LONGEST_ANSWER = 65535
+NAME_AT = 8 * (8 + 12)
+"""Where the name asked for begins: in bits, behind UDP's header and the DNS message's own."""
 
 
 class WatchForm(StrEnum):
@@ -83,6 +89,8 @@ class Surroundings:
     is_forged: Match
     forwards: bool
     servers: frozenset[IPv4Address | IPv6Address]
+    fronts: Fronts | None = None
+    """By what answers that open nothing are told; None where all are shown alike."""
 
 
 def watch_sets(form: WatchForm, around: Surroundings) -> Iterable[NamedSet]:
@@ -108,6 +116,12 @@ def watch_sets(form: WatchForm, around: Surroundings) -> Iterable[NamedSet]:
                 lifetime=SECOND_TRY,
                 size=MOST_TRIED,
             )
+    if form.holds and around.fronts:
+        name, first = _name().kind, _first_byte().kind
+        yield NamedSet("held_names", (name,), elements=frozenset(around.fronts.exact))
+        if around.fronts.below:
+            yield NamedSet("held_below", (name,), elements=frozenset(around.fronts.below))
+            yield NamedSet("held_firsts", (first,), elements=frozenset(around.fronts.firsts))
 
 
 def watch_chains(form: WatchForm, around: Surroundings) -> Iterable[Chain]:
@@ -118,12 +132,16 @@ def watch_chains(form: WatchForm, around: Surroundings) -> Iterable[Chain]:
     from_bridges = _on_bridge(Field.IIFNAME, around.bridges)
     yield Chain("copy_question", ((Log(QUESTION_GROUP, LONGEST_QUESTION),),))
     yield Chain("hold_answer", ((Count("answers"), _show(form)),))
+    tells_apart = form.holds and around.fronts is not None
+    if form.holds and around.fronts:
+        yield Chain("pass_answer", ((Log(ANSWER_GROUP, LONGEST_ANSWER),),))
+        yield Chain("tell_answer", tuple(_tell_answer(around.fronts)))
     yield Chain(
         "watch_answer",
         (
             _only("reply"),
             (around.is_forged, ACCEPT),
-            *_servers(Field.IP_SADDR, "hold_answer"),
+            *_servers(Field.IP_SADDR, "tell_answer" if tells_apart else "hold_answer"),
         ),
     )
     # With CAP_NET_RAW a container on the host's network can answer itself, over loopback.
@@ -173,6 +191,44 @@ def _show(form: WatchForm) -> Statement:
     if form is WatchForm.COPY:
         return Log(ANSWER_GROUP, LONGEST_ANSWER)
     return Queue(QUEUE_NUMBER, is_native=form is WatchForm.NATIVE)
+
+
+def _tell_answer(fronts: Fronts) -> Iterable[Rule]:
+    """Hold what may be to a permitted name; over TCP all: a name may be anywhere in a stream."""
+    yield Match(Field.L4PROTO, "tcp"), goto("hold_answer")
+    yield Match(_name(), SetRef("held_names")), goto("hold_answer")
+    if fronts.below:
+        yield from _tell_below()
+    else:
+        yield (goto("pass_answer"),)
+
+
+@cache
+def _tell_below() -> tuple[Rule, ...]:
+    """Look for a wildcard's own part at each place of the name, and hold what is too long for that.
+
+    No byte of a host's name is zero before its end, so the search ends at one. For that only every
+    second place is looked at: behind the end there is the upper byte of the question's type, zero
+    for all that are in use, or of its class.
+    """
+    hold, go_on = goto("hold_answer"), goto("pass_answer")
+    rules: list[Rule] = []
+    for place in range(FIRST_PLACE, LAST_PLACE + 1):
+        # The first byte is a label's length, which no letter is: more is seldom looked at.
+        begins = Match(_first_byte(place), SetRef("held_firsts"))
+        rules.append((begins, Match(_name(place), SetRef("held_below")), hold))
+        if place % 2 == 0:
+            rules.append((Match(_first_byte(place), 0), go_on))
+    return (*rules, (hold,))
+
+
+def _name(place: int = 0) -> RawPayload:
+    mask = int.from_bytes(bytes((FOLD,)) * FRONT)
+    return RawPayload(NAME_AT + 8 * place, 8 * FRONT, mask)
+
+
+def _first_byte(place: int = 0) -> RawPayload:
+    return RawPayload(NAME_AT + 8 * place, 8)
 
 
 def _on_bridge(field: Field, bridges: str) -> tuple[Match, ...]:

@@ -7,6 +7,10 @@ its addresses are read; which of them open something is decided elsewhere.
 The queue is read before the questions: a question is always copied before its answer can come, so
 then every answer that was read has its question among those read after it. A question by itself
 wakes nobody: it would be read while its answer already waits.
+
+Nor does an answer that need not be held, and of which there is only a copy: it tells for which name
+a refused address was given. If its name is permitted all the same, for the policy has just changed,
+it opens what it names, as copies do where nothing can be held: the client's next try gets through.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ _MOST_WAITING = 16_384
 _MOST_STREAMS = 1_024
 _A_SENDING = 1 << 16  # bytes of verdicts at once, unless one is longer: a send buffer has room
 _MODULUS = 1 << 32
+_PASSED = 2 << 20  # bytes that copies of passed answers take: some more than are remembered
 _NOTHING: set[Asked] = set()
 
 A_READING = 512
@@ -74,12 +79,15 @@ class DnsWatch:
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(DATAGRAM)))
     _asking: socket.socket = field(init=False)
     _answering: socket.socket = field(init=False)
+    _passed: socket.socket | None = field(init=False, default=None)
+    _late: list[_Shown] = field(default_factory=list)
+    """Answers to permitted names that were not held, still to be told."""
 
     def __post_init__(self) -> None:
         """Raises ObserveError where the kernel has no such queue, or another listener has it."""
         self._asking = listen(nflog.bind(QUESTION_GROUP, copy_range=512, sequence=1), _FAILURE)
         if self.form is WatchForm.COPY:
-            bind = nflog.bind(ANSWER_GROUP, copy_range=65535, sequence=1)
+            bind = _bind_copies()
         else:
             bind = nfqueue.bind(QUEUE_NUMBER, copy_range=0, max_length=_MOST_WAITING, sequence=1)
         try:
@@ -87,11 +95,21 @@ class DnsWatch:
         except ObserveError:
             self._asking.close()
             raise
+        if self.form.holds:
+            with suppress(ObserveError):
+                self._passed = listen(_bind_copies(), _FAILURE, room=_PASSED)
 
     def close(self) -> None:
         """Stop watching: what is held is dropped, what comes passes."""
         self._asking.close()
         self._answering.close()
+        if self._passed is not None:
+            self._passed.close()
+
+    @property
+    def tells_answers(self) -> bool:
+        """Whether it listens for copies of answers that need not be held."""
+        return self._passed is not None
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -106,7 +124,7 @@ class DnsWatch:
         shown: list[_Shown] = []
         passing: list[int] = []
         waited = False
-        for handle, datagram in self._receive(most):
+        for handle, datagram in self._receive(most, self._answering):
             waited = True
             before = len(shown)
             self._take(handle, datagram, shown)
@@ -116,6 +134,33 @@ class DnsWatch:
             self.release(passing)
         if not shown:
             return () if waited else None
+        held = self._judge(shown, now)
+        if len(held) < len(shown):
+            others = {one.handle for one in shown} - {one.handle for one in held}
+            self.release(tuple(others - {0}))
+        return tuple(held)
+
+    def read_passed(self, now: float) -> tuple[HeldAnswer, ...]:
+        """Take in what need not be held, now and then, and what was asked.
+
+        The answers to permitted names among it: nothing waits for what they open.
+        """
+        self._take_passed()
+        late, self._late = self._late, []
+        held = self._judge(late, now)
+        self.read_questions(now)
+        return tuple(held)
+
+    def _take_passed(self) -> None:
+        if self._passed is None:
+            return
+        before = len(self._late)
+        for handle, datagram in self._receive(_MOST_WAITING, self._passed):
+            self._take(handle, datagram, self._late)
+        self.tally.late += len(self._late) - before
+
+    def _judge(self, shown: list[_Shown], now: float) -> list[HeldAnswer]:
+        """What those of the answers say that somebody asked for."""
         missing = {one.key for one in shown if not self._questions.was_asked(one.key, now)}
         if missing:
             self.read_questions(now, missing)
@@ -126,10 +171,7 @@ class DnsWatch:
             else:
                 self._answer(one, held)
                 self.given.note_permitted(one.key.client, one.asked.name, now)
-        if len(held) < len(shown):
-            others = {one.handle for one in shown} - {one.handle for one in held}
-            self.release(tuple(others - {0}))
-        return tuple(held)
+        return held
 
     def release(self, handles: list[int] | tuple[int, ...]) -> None:
         """Let held packets go on, changed where they had to be."""
@@ -149,6 +191,7 @@ class DnsWatch:
 
     def known(self, address: Address, client: Address, now: float, *, here: bool) -> Known:
         """What was asked for around a client's refused connection to this address."""
+        self._take_passed()
         self.read_questions(now)
         return self.given.known(address, client, now, here=here)
 
@@ -212,12 +255,12 @@ class DnsWatch:
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _receive(self, most: int) -> Iterator[tuple[int, bytes]]:
+    def _receive(self, most: int, source: socket.socket) -> Iterator[tuple[int, bytes]]:
         """Handle (0: a copy) and packet of what waits."""
-        copies = self.form is WatchForm.COPY
+        copies = self.form is WatchForm.COPY or source is self._passed
         for _ in range(most):
             try:
-                size = self._answering.recv_into(self._buffer)
+                size = source.recv_into(self._buffer)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -307,6 +350,10 @@ class DnsWatch:
                 yield len(payload) - behind, message.payload
         if segment.flags & (packet.FIN | packet.RST):
             self._streams.pop(flow, None)
+
+
+def _bind_copies() -> bytes:
+    return nflog.bind(ANSWER_GROUP, copy_range=65535, sequence=1)
 
 
 def _joined(verdicts: list[bytes]) -> Iterator[bytes]:

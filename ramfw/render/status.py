@@ -86,7 +86,7 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
     behind = listed(facts["dns"]["upstream"])
     rows.append(("trusted DNS", f"{servers}, and behind it {behind}" if behind else servers))
     watch = facts["watch"]
-    rows.append(("DNS watch", ": ".join(filter(None, (WATCHES[watch["form"]], watch["problem"])))))
+    rows.append(("DNS watch", _watch(watch)))
     held = "locked: nobody else can change it" if facts["lock"]["held"] else "watched, not locked"
     rows.append(("table", held))
     if facts["canary"]["ago"] is not None:
@@ -96,6 +96,11 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
         ("daemon", f"ramfw {facts['version']}, pid {facts['pid']}, up {span(facts['uptime'])}")
     )
     yield from page.table([(f"  {label}", text) for label, text in rows])
+
+
+def _watch(watch: Fields) -> str:
+    every = f"all of them, for {clean(watch['held_because'])}" if watch["held"] == "all" else ""
+    return ": ".join(filter(None, (WATCHES[watch["form"]], watch["problem"] or every)))
 
 
 def _names(names: Fields) -> str:

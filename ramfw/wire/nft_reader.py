@@ -37,6 +37,7 @@ from ramfw.core.ruleset import (
     Match,
     NamedSet,
     Queue,
+    RawPayload,
     Redirect,
     Reject,
     Remember,
@@ -59,12 +60,14 @@ FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 BASE = r"type (filter|nat) hook (\w+) priority (-?\d+); policy (\w+);"
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
-    r"type (?P<key>\w+(?: \. \w+)*)(?: : (?P<data>classid|verdict))?(?: size (?P<size>\d+))?"
+    r"(?:type (?P<key>\w+(?: \. \w+)*)|typeof (?P<raw>@th,\d+,\d+))"
+    r"(?: : (?P<data>classid|verdict))?(?: size (?P<size>\d+))?"
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
 LINE = re.compile(r"[^\n]+")
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+RAW = re.compile(r"@th,(\d+),(\d+)")
 COUNTED = re.compile(r"(packets \d+ bytes \d+)?")
 ELEMENT = re.compile(r'(?:"[^"]*"|[^",])+')
 
@@ -171,7 +174,7 @@ def _read_set(block: _Block, draft: _Draft) -> None:
         return
     named = NamedSet(
         block.name,
-        tuple(form["key"].split(" . ")),
+        (form["raw"],) if form["raw"] else tuple(form["key"].split(" . ")),
         frozenset(re.split(r", ?", form["flags"])) if form["flags"] else frozenset(),
         data=form["data"] or "",
         counted=form["counter"] is not None,
@@ -201,7 +204,7 @@ def _elements(listed: str, kind: str) -> Iterator[Element]:
         if " : jump " in value:
             yield _jump(value, is_mark=kind == "mark")
             continue
-        if kind in ("mark", "inet_service"):
+        if kind in ("mark", "inet_service") or kind.startswith("@"):
             yield int(value, 0)
             continue
         if kind in ("ipv4_addr", "ipv6_addr"):
@@ -417,6 +420,8 @@ def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
     match tokens:
         case ["socket", "cgroupv2", "level", level, *rest]:
             return SocketCgroup(int(level)), rest
+    if raw := RAW.fullmatch(tokens[0]):
+        return _raw(RawPayload(int(raw[1]), int(raw[2])), tokens[1:])
     for name in FIELDS:
         words = name.value.split()
         if tokens[: len(words)] == words:
@@ -427,10 +432,16 @@ def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
     raise _NotOursError
 
 
+def _raw(plain: RawPayload, rest: list[str]) -> tuple[Expression, list[str]]:
+    if rest[0] != "&":
+        return plain, rest
+    return replace(plain, mask=int(rest[1], 0)), rest[2:]
+
+
 def _right(left: Expression, token: str) -> SetRef | int | str | frozenset[str]:
     if token.startswith("@"):
         return SetRef(token[1:])
-    if isinstance(left, Masked) or left in NUMBERS:
+    if isinstance(left, Masked | RawPayload) or left in NUMBERS:
         return int(token, 0)
     if left is Field.CT_STATE:
         return frozenset(token.split(","))

@@ -26,6 +26,7 @@ from ramfw.core.ruleset import (
     Match,
     NamedSet,
     Queue,
+    RawPayload,
     Redirect,
     Reject,
     Remember,
@@ -126,7 +127,8 @@ def kind(named: NamedSet) -> str:
 
 
 def _set_body(named: NamedSet) -> str:
-    parts = [f"type {' . '.join(named.key)}{f' : {named.data}' if named.data else ''};"]
+    word = "typeof" if named.key[0].startswith("@") else "type"
+    parts = [f"{word} {' . '.join(named.key)}{f' : {named.data}' if named.data else ''};"]
     if named.size:
         parts.append(f"size {named.size};")
     if named.flags:
@@ -217,6 +219,8 @@ def _expression(expression: Expression) -> str:
             return f"{field} & {mask:#010x}"
         case SocketCgroup(level):
             return f"socket cgroupv2 level {level}"
+        case RawPayload(_, _, mask):
+            return f"{expression.kind} & {mask:#x}" if mask else expression.kind
         case _:
             return str(expression)
 

@@ -32,10 +32,10 @@ MACHINE = Machine(
     turning=Turning.ALL,
 )
 NAMES = {
-    f"names-{form}": replace(MACHINE, watch=form, names=True)
+    f"names-{form}": replace(MACHINE, watch=form, names=True, tells_answers=True)
     for form in (WatchForm.NATIVE, WatchForm.XT)
 }
-"""Machines on which first bytes are read, by the case that is compiled for them."""
+"""Machines that read first bytes and tell answers apart, by the case that is compiled for them."""
 
 
 @dataclass(frozen=True)

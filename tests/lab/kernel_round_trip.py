@@ -92,7 +92,7 @@ def main() -> int:
         for case, names in product(ALL_CASES, (False, True)):
             if names and not form.holds:
                 continue
-            ruleset = case.compile(replace(MACHINE, watch=form, names=names))
+            ruleset = case.compile(replace(MACHINE, watch=form, names=names, tells_answers=names))
             first, last = diff(ruleset, None)
             trip.load(f"{case.name}, {form}, names {names}", (*first, *last), ruleset)
             trip.clear()

@@ -81,7 +81,7 @@ class Running:
         self.tell(LinksChanged(frozenset({"docker0"}), frozenset(), frozenset({"mv0"})))
         docker = Cgroup("system.slice/docker.service", ScopeName.ENGINES)
         self.tell(CgroupsChanged(frozenset({(docker, 42)})))
-        self.tell(WatchChanged(WatchForm.NATIVE, names=True))
+        self.tell(WatchChanged(WatchForm.NATIVE, names=True, tells_answers=True))
         self.tell(ServersChanged((ip_address(DNS),)))
 
     def tell(self, event: Event, now: float = NOW) -> None:

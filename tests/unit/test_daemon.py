@@ -135,6 +135,8 @@ class DnsWatch:
         self.permits = permits
         self.tally = Tally()
         self.held: list[HeldAnswer] = []
+        self.passed: list[HeldAnswer] = []
+        self.tells_answers = True
         self.released: asyncio.Queue[int] = asyncio.Queue()
         self.on_release: Callable[[], object] = int
         self._bell, self._button = socket.socketpair()
@@ -153,8 +155,10 @@ class DnsWatch:
             self._bell.recv(1)
         return held
 
-    def read_questions(self, now: float) -> None:
-        """There are none."""
+    def read_passed(self, now: float) -> tuple[HeldAnswer, ...]:
+        del now
+        passed, self.passed = tuple(self.passed), []
+        return passed
 
     def release(self, handles: tuple[int, ...]) -> None:
         self.on_release()
@@ -639,6 +643,20 @@ async def test_a_held_answer_is_let_go_when_its_address_is_open(machine: Machine
         assert (await settled(machine))["watch"]["form"] == "native"
     assert [listener.fileno() for listener in watch.sockets] == [-1]
     assert not machine.batches.is_open
+
+
+async def test_an_answer_that_was_not_held_but_is_permitted_by_now_opens_with_the_next_beat(
+    machine: Machine,
+) -> None:
+    permit_wildcard(machine)
+    async with running(machine):
+        assert (await settled(machine))["watch"]["held"] == "permitted"
+        (watch,) = machine.watches
+        watch.passed = [held(0)]
+        async with asyncio.timeout(PATIENCE):
+            while LEARNED not in machine.open_addresses():
+                await machine.signs_of_life.get()
+        assert watch.released.empty(), "nothing waited"
 
 
 async def test_reading_that_fails_in_a_way_nobody_foresaw_ends_the_daemon_and_its_rules_stay(

@@ -147,6 +147,29 @@ def test_where_answers_are_not_shown_a_wildcard_says_that_it_opens_nothing() -> 
     assert "nft_queue" in mend
 
 
+@pytest.mark.parametrize(
+    ("allowed", "watch", "held", "because"),
+    [
+        (HUB, WatchChanged(WatchForm.XT, tells_answers=True), "permitted", ""),
+        (HUB, WatchChanged(WatchForm.XT), "all", "another program listens for copies"),
+        (
+            "*.t.co",
+            WatchChanged(WatchForm.NATIVE, tells_answers=True),
+            "all",
+            "*.t.co is too short for the kernel to know it",
+        ),
+        (HUB, WatchChanged(WatchForm.COPY), "none", ""),
+    ],
+)
+def test_which_answers_wait_and_why_all_of_them(
+    allowed: str, watch: WatchChanged, held: str, because: str
+) -> None:
+    driver = started("", allowed)
+    driver.tell(watch)
+    found = told(driver)["watch"]
+    assert (found["held"], found["held_because"]) == (held, because)
+
+
 def test_where_answers_are_only_copied_it_says_what_that_costs() -> None:
     driver = started("", HUB)
     driver.tell(WatchChanged(WatchForm.COPY, "the kernel has no NFQUEUE"))

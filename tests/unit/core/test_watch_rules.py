@@ -14,7 +14,7 @@ import pytest
 
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.numbering import Numbering
-from ramfw.core.policy import ScopeName
+from ramfw.core.policy import ScopeName, Target
 from ramfw.core.refusals import REFUSAL_GROUP
 from ramfw.core.ruleset import (
     CgroupElement,
@@ -26,6 +26,7 @@ from ramfw.core.ruleset import (
     Masked,
     Match,
     Queue,
+    RawPayload,
     Remember,
     Rule,
     Ruleset,
@@ -60,8 +61,19 @@ PLAIN = '[[allow]]\nhost = "hub.example"\n[scopes.host]\nmode = '
 Address = IPv4Address | IPv6Address
 
 
-def ruleset(form: WatchForm, *, host: str = "off", more: str = "") -> Ruleset:
+def ruleset(
+    form: WatchForm,
+    *,
+    host: str = "off",
+    more: str = "",
+    patterns: tuple[str, ...] | None = None,
+    tells: bool = True,
+) -> Ruleset:
+    """Of a policy; of `patterns` where its names matter, then answers are told apart by them."""
     parsed = policy(f'{PLAIN}"{host}"\n{more}')
+    if patterns is not None:
+        targets = tuple(Target(pattern, (443,)) for pattern in patterns)
+        parsed = replace(parsed, entries=(replace(parsed.entries[0], targets=targets),))
     numbering = Numbering()
     numbering.assign(parsed.entries, frozenset())
     cgroups = {
@@ -69,7 +81,8 @@ def ruleset(form: WatchForm, *, host: str = "off", more: str = "") -> Ruleset:
         ScopeName.CONTAINERS: frozenset({CgroupElement(HOST_BOX, 2, 2)}),
     }
     servers = frozenset({SERVER, SERVER6, STUB})
-    machine = Machine(frozenset({"br-lan"}), cgroups, servers, form)
+    tells_answers = tells and patterns is not None
+    machine = Machine(frozenset({"br-lan"}), cgroups, servers, form, tells_answers=tells_answers)
     return compile_ruleset(parsed, machine, numbering.numbered.values())
 
 
@@ -86,6 +99,17 @@ class Packet:
     iif: str = "eth0"
     oif: str = ""
     cgroup: str = DOCKER
+    message: bytes = b""
+
+    def raw(self, place: RawPayload) -> int | None:
+        """What stands there; None where the packet has ended before."""
+        header = bytes(8) if self.protocol == "udp" else bytes(22)
+        start, size = place.offset // 8, place.length // 8
+        found = (header + self.message)[start : start + size]
+        if len(found) < size:
+            return None
+        value = int.from_bytes(found)
+        return value & place.mask if place.mask else value
 
     @property
     def fields(self) -> dict[Field, object]:
@@ -171,6 +195,10 @@ class Walk:
                 | (Field.UDP_SPORT | Field.UDP_DPORT | Field.TCP_SPORT | Field.TCP_DPORT)
             ) if left not in packet.fields:
                 return False  # nft's own condition on the family or protocol
+            case RawPayload():
+                if (found := packet.raw(left)) is None:
+                    return False
+                value = found
             case Field():
                 value = packet.fields[left]
         return self._equals(right, value) != statement.negated

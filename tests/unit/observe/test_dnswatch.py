@@ -139,13 +139,17 @@ class Kernel:
     asked: list[str] = field(default_factory=list)
     binds: list[bytes] = field(default_factory=list)
     handles: int = 0
+    copies_taken: bool = False
 
     def __post_init__(self) -> None:
-        self.questions, self.answers = FakeSocket(), FakeSocket()
-        sockets = [self.questions, self.answers]
+        self.questions, self.answers, self.passing = FakeSocket(), FakeSocket(), FakeSocket()
+        sockets = [self.questions, self.answers, self.passing]
 
-        def listen(bind: bytes, _: str) -> FakeSocket:
+        def listen(bind: bytes, _: str, *, room: int = 0) -> FakeSocket:
+            del room
             self.binds.append(bind)
+            if self.copies_taken and len(self.binds) > 2:
+                raise ObserveError("another program listens")
             return sockets.pop(0)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -172,6 +176,11 @@ class Kernel:
             given.append(self.handles)
             self.answers.waiting.append(queued(self.handles, one))
         return given
+
+    def passes(self, *packets: bytes) -> None:
+        """Answers that go on by themselves, and are copied."""
+        for one in packets:
+            self.passing.waiting.append(logged(one))
 
     def read(self, now: float = 100.0) -> tuple[HeldAnswer, ...]:
         return self.watch.read(now) or ()
@@ -578,11 +587,12 @@ def test_releasing_nothing_sends_nothing() -> None:
     assert kernel.answers.sent == []
 
 
-def test_both_sockets_are_closed() -> None:
+def test_all_sockets_are_closed() -> None:
     kernel = Kernel()
     kernel.watch.close()
     assert not kernel.questions.is_open
     assert not kernel.answers.is_open
+    assert not kernel.passing.is_open
 
 
 def test_where_the_queue_is_not_to_be_had_the_group_is_given_back(
@@ -590,7 +600,8 @@ def test_where_the_queue_is_not_to_be_had_the_group_is_given_back(
 ) -> None:
     questions = FakeSocket()
 
-    def listen(bind: bytes, _: str) -> FakeSocket:
+    def listen(bind: bytes, _: str, *, room: int = 0) -> FakeSocket:
+        del room
         if questions.is_open and bind.startswith(nflog.bind(1, copy_range=1, sequence=1)[:6]):
             return questions
         raise ObserveError("another program listens")
@@ -599,6 +610,91 @@ def test_where_the_queue_is_not_to_be_had_the_group_is_given_back(
     with pytest.raises(ObserveError, match="another program"):
         DnsWatch(WatchForm.XT, lambda _: True)
     assert not questions.is_open
+
+
+# -- what was not held -------------------------------------------------------------------------
+
+
+def test_what_passed_wakes_nobody_and_tells_for_which_name_an_address_was_given() -> None:
+    kernel = Kernel(permitted=())
+    kernel.asks(GOOD_QUESTION)
+    kernel.passes(GOOD_ANSWER)
+    assert kernel.watch.tells_answers
+    readers: tuple[Any, ...] = kernel.watch.sockets
+    assert readers == (kernel.answers,)
+    assert kernel.watch.read(100.0) is None, "nothing waits"
+    assert kernel.watch.read_passed(100.0) == ()
+    known = kernel.watch.known(ip_address(ADDRESS), ip_address(CLIENT), 100.0, here=True)
+    assert known.names == (NAME,)
+    assert kernel.answers.sent == []
+    assert kernel.watch.tally.answers == 1
+
+
+def test_it_is_known_at_once_where_a_refusal_follows() -> None:
+    kernel = Kernel(permitted=())
+    kernel.asks(GOOD_QUESTION)
+    kernel.passes(GOOD_ANSWER)
+    known = kernel.watch.known(ip_address(ADDRESS), ip_address(CLIENT), 100.0, here=True)
+    assert known.names == (NAME,)
+
+
+def test_a_passed_answer_to_which_there_was_no_question_tells_nothing() -> None:
+    kernel = Kernel(permitted=())
+    kernel.passes(GOOD_ANSWER)
+    known = kernel.watch.known(ip_address(ADDRESS), ip_address(CLIENT), 100.0, here=True)
+    assert known.names == ()
+
+
+@pytest.mark.parametrize("first", ["it is read", "a refusal asks"])
+def test_a_passed_answer_whose_name_has_become_permitted_opens_and_is_counted(first: str) -> None:
+    kernel = Kernel()
+    kernel.asks(GOOD_QUESTION)
+    kernel.passes(GOOD_ANSWER)
+    if first == "a refusal asks":
+        kernel.watch.known(ip_address(ADDRESS), ip_address(CLIENT), 100.0, here=True)
+    found = (ip_address(ADDRESS).packed,)
+    assert kernel.watch.read_passed(100.0) == (HeldAnswer(0, NAME, found, 60, SERVER),)
+    assert kernel.watch.read_passed(100.0) == (), "it is told once"
+    assert kernel.watch.tally.late == 1
+    assert kernel.answers.sent == [], "nothing waits for it"
+
+
+@pytest.mark.parametrize("how", [how for how in NO_ANSWERS if how != "another name"])
+def test_what_is_no_answer_to_what_was_asked_opens_nothing_when_it_has_passed(how: str) -> None:
+    """The same is asked of it as of one that is held."""
+    question, answer = NO_ANSWERS[how]
+    kernel = Kernel(permitted=(NAME, "other.example"))
+    if question:
+        kernel.asks(question)
+    kernel.passes(answer)
+    assert kernel.watch.read_passed(100.0) == ()
+
+
+def test_copies_that_were_lost_lose_no_held_answer() -> None:
+    kernel = Kernel()
+    kernel.asks(GOOD_QUESTION)
+    kernel.passing.waiting.append(errno.ENOBUFS)
+    kernel.passes(ENDS.udp(reply(query("other.example")), asks=False))
+    assert kernel.watch.read_passed(100.0) == ()
+    kernel.answer(GOOD_ANSWER)
+    assert len(kernel.read()) == 1
+
+
+def test_where_another_program_listens_for_copies_answers_are_still_held() -> None:
+    kernel = Kernel(copies_taken=True)
+    assert not kernel.watch.tells_answers
+    kernel.asks(GOOD_QUESTION)
+    kernel.answer(GOOD_ANSWER)
+    assert len(kernel.read()) == 1
+    assert kernel.watch.read_passed(100.0) == ()
+    kernel.watch.close()
+    assert not kernel.answers.is_open
+
+
+def test_where_answers_are_only_copied_there_is_no_third_socket() -> None:
+    kernel = Kernel(WatchForm.COPY)
+    assert len(kernel.binds) == 2
+    assert not kernel.watch.tells_answers
 
 
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=120)), max_size=12))
@@ -613,5 +709,8 @@ def test_any_bytes_are_taken_and_nothing_that_was_not_asked_is_held(
         handles += kernel.answer(ENDS.udp(data, asks=False) if is_datagram else data)
         kernel.answers.waiting.append(data)
         kernel.questions.waiting.append(data)
+        kernel.passing.waiting.append(data)
+        kernel.passes(data)
     assert kernel.read() == ()
+    assert kernel.watch.read_passed(100.0) == ()
     assert set(kernel.verdicts()) == set(handles)

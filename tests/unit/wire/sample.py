@@ -22,6 +22,7 @@ from ramfw.core.ruleset import (
     Masked,
     Match,
     NamedSet,
+    RawPayload,
     Reject,
     Ruleset,
     SetMark,
@@ -39,6 +40,7 @@ LISTINGS = Path(__file__).parent / "listings"
 VERSIONS = ("1.0.6", "1.1.3")
 
 LOW, HIGH = Masked(Field.CT_MARK, 0x0000FFFF), Masked(Field.CT_MARK, 0xFFFF0000)
+NAME, LATER = RawPayload(160, 64, 0xDFDFDFDFDFDFDFDF), RawPayload(176, 64, 0xDFDFDFDFDFDFDFDF)
 FLAGS = frozenset({"fin", "syn", "rst", "ack"})
 
 SAMPLE = Ruleset(
@@ -47,6 +49,14 @@ SAMPLE = Ruleset(
             "entry_16",
             ((Count("entry_16"), SetMark(0xFFFF0000, 0x10)),),
             comment="d405baec713bdf31 registry.example:8443",
+        ),
+        Chain(
+            "tell",
+            (
+                (Match(NAME, SetRef("names")), goto("empty")),
+                (Match(RawPayload(176, 8), SetRef("firsts")), Match(LATER, SetRef("names")), DROP),
+                (Match(RawPayload(176, 8), 0), ACCEPT),
+            ),
         ),
         Chain("high", ((SetMark(0x0000FFFF, 0x00100000),), (Match(HIGH, 0x00100000), ACCEPT))),
         Chain(
@@ -104,6 +114,8 @@ SAMPLE = Ruleset(
             data=VERDICTS,
             elements=frozenset({Jump(4, "empty"), Jump(16, "entry_16")}),
         ),
+        NamedSet("names", ("@th,160,64",), elements=frozenset({0x044748435202494F, 0x1F << 56})),
+        NamedSet("firsts", ("@th,160,8",), elements=frozenset({3, 63})),
         NamedSet("permitted4", KEY4, frozenset({"timeout"}), data=IDS),
         NamedSet("ports", ("inet_service",), elements=frozenset({80, 443})),
         NamedSet("ranges4", KEY4, frozenset({"interval", "timeout"}), data=IDS),

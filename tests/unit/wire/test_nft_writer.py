@@ -24,6 +24,7 @@ from ramfw.core.ruleset import (
     Masked,
     Match,
     NamedSet,
+    RawPayload,
     Reject,
     Rule,
     SetMark,
@@ -128,6 +129,8 @@ def test_an_operation_is_one_line(operation: Operation, line: str) -> None:
         ((Match(Field.UDP_DPORT, 443),), "udp dport 443"),
         ((Match(Masked(Field.CT_MARK, 0xFF00), 0x1200),), "ct mark & 0x0000ff00 4608"),
         ((Match(Masked(Field.CT_MARK, 0xFF), SetRef("live")),), "ct mark & 0x000000ff @live"),
+        ((Match(RawPayload(168, 8), 0), ACCEPT), "@th,168,8 0 accept"),
+        ((Match(RawPayload(8, 16, 0xDF), SetRef("s")),), "@th,8,16 & 0xdf @s"),
         ((Match(SocketCgroup(2), SetRef("e")), goto("g")), "socket cgroupv2 level 2 @e goto g"),
         (
             (Tag((Field.IP6_DADDR, Field.L4PROTO, Field.TH_DPORT), "m"),),
