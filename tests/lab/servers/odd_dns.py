@@ -33,6 +33,10 @@ SERVICE = (
     "ech=AAz+DQAIAQIDBAUGBwg="
 )
 LARGEST = 65535
+FOUR_NOTHINGS = b"\x01" * 4
+"""Options of IPv4 (RFC 791, section 3.1)."""
+PADDING = b"\0\0\x01\x04\0\0\0\0"
+"""Options for the destination, in an extension header of IPv6 (RFC 8200, section 4.6)."""
 
 Message = dns.message.Message
 
@@ -53,8 +57,16 @@ def plain(query: Message, number: int) -> list[bytes]:
 
 def alias(query: Message, number: int) -> list[bytes]:
     """By way of a name that the policy does not permit."""
+    return by_way_of(dns.name.from_text(f"plain-{number}.other.example"), query, number)
+
+
+def leads(query: Message, number: int) -> list[bytes]:
+    """By way of a name that it permits."""
+    return by_way_of(dns.name.Name((b"plain", *PERMITTED.labels)), query, number)
+
+
+def by_way_of(target: dns.name.Name, query: Message, number: int) -> list[bytes]:
     answer = dns.message.make_response(query)
-    target = dns.name.from_text(f"plain-{number}.other.example")
     answer.answer.append(
         dns.rrset.from_text(query.question[0].name, TTL, "IN", "CNAME", str(target))
     )
@@ -130,7 +142,9 @@ def as_if_for(query: Message, name: dns.name.Name) -> Message:
 ACTIONS: dict[str, Callable[[Message, int], list[bytes]]] = {
     "plain": plain,
     "split": plain,
+    "options": plain,
     "alias": alias,
+    "leads": leads,
     "silent": silent,
     "wrongid": wrong_id,
     "wrongname": wrong_name,
@@ -154,8 +168,21 @@ def serve_udp(server: socket.socket) -> None:
     while True:
         wire, client = server.recvfrom(65535)
         for answer in answers(wire):
-            if len(answer) <= 4096:
+            if b"options" in wire.lower():
+                send_with_options(server, answer, client)
+            elif len(answer) <= 4096:
                 server.sendto(answer, client)
+
+
+def send_with_options(server: socket.socket, answer: bytes, client: tuple[str, int]) -> None:
+    """Send it behind an IP header that is longer than others."""
+    if server.family == socket.AF_INET6:
+        padded = (socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, PADDING)
+        server.sendmsg([answer], [padded], 0, client)
+        return
+    server.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, FOUR_NOTHINGS)
+    server.sendto(answer, client)
+    server.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
 
 
 def serve_stream(client: socket.socket) -> None:
