@@ -442,11 +442,12 @@ class Daemon:
     def _watch_tampering(self) -> None:
         """Before the table is read, so that no change falls in between."""
         try:
-            self._tamper = TamperWatch(self._kernel.is_own)
+            self._tamper = TamperWatch()
         except ObserveError as error:
             self._blind = str(error)
             log.error("%s", error)  # noqa: TRY400 - the cause is told
         else:
+            self._kernel.tell_ports(self._tamper.ignore)
             self._start(self._pass_on(self._tamper.changes()))
 
     def _read_dns_watch(self) -> None:

@@ -1,8 +1,9 @@
 """Sees when somebody else changes ramfw's table, from nf_tables' own events.
 
-A change of ours is known by the port of the socket that made it: our sockets' events are dropped
-in the kernel, by a filter, and those of a socket that was made since are compared with the sockets
-that this process has. Needs CAP_NET_ADMIN in the network namespace.
+A change of ours is known by the port of the socket that made it: the events of our sockets, and of
+the processes that change the table for us, are dropped in the kernel, by a filter; those of a
+socket that was made since are compared with the sockets that this process has. Needs CAP_NET_ADMIN
+in the network namespace.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,26 +51,31 @@ def own_ports() -> frozenset[int]:
 class TamperWatch:
     """Listens from its making on, so that nothing is missed before `changes` is asked."""
 
-    def __init__(self, is_own: Callable[[int], bool]) -> None:
-        """`is_own` tells of processes that change the table for this one, by their ids.
-
-        Raises ObserveError where events cannot be had.
-        """
-        self._is_own = is_own
-        known = own_ports()
+    def __init__(self) -> None:
+        """Raises ObserveError where events cannot be had."""
+        self._known = own_ports()
         self._touched: set[int] = set()
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
             self._socket.bind((0, 0))
             with suppress(PermissionError):  # in a user namespace of one's own
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE)
-            _drop_from(self._socket, known)
+            _drop_from(self._socket, self._known)
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, GROUP)
             self._socket.settimeout(0)
         except OSError as error:
             raise ObserveError(
                 f"changes of the rules by others cannot be seen: {error.strerror or error}"
             ) from error
+
+    def ignore(self, ports: frozenset[int]) -> None:
+        """From now on drop what these ports do, too, and no longer what those before them did.
+
+        The kernel tells of a commit before it is done with it: once a process has ended, nothing
+        of it is still to come. May be called from any thread.
+        """
+        with suppress(OSError):  # closed, or else its events are read, and looked into
+            _drop_from(self._socket, self._known | ports)
 
     def close(self) -> None:
         """Stop listening."""
@@ -97,7 +103,7 @@ class TamperWatch:
                     self._touched.add(port)
                 case Generation(port, pid, program) if port in self._touched:
                     self._touched.discard(port)
-                    if port not in own_ports() and not self._is_own(pid):
+                    if port not in own_ports():
                         yield TableTouched(pid, program)
 
 

@@ -120,10 +120,8 @@ class FakeKernel:
         """See `Kernel.shared_socket`."""
         return None
 
-    def is_own(self, pid: int) -> bool:
-        """See `Kernel.is_own`: there are no other processes here."""
-        del pid
-        return False
+    def tell_ports(self, tell: Callable[[frozenset[int]], None]) -> None:
+        """See `Kernel.tell_ports`: there are no other processes here."""
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from socket import socket
 from typing import Protocol
 
@@ -38,8 +39,12 @@ class Kernel(Protocol):
     def shared_socket(self) -> socket | None:
         """The socket that owns the table, for batches of one's own; None where none does."""
 
-    def is_own(self, pid: int) -> bool:
-        """Whether this process changes the table for ramfw, or did so lately."""
+    def tell_ports(self, tell: Callable[[frozenset[int]], None]) -> None:
+        """Have other processes that change the table for ramfw told of.
+
+        `tell` is called from the kernel's thread with the ports of their netlink sockets, before
+        they change anything, and with none when they have ended.
+        """
 
     def counts(self) -> Counts:
         """All counters, zero where the table is missing. Raises KernelError."""

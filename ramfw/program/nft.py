@@ -7,7 +7,7 @@ context lives in one thread and nothing forks while one is open. A killed daemon
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from socket import socket
 from typing import Any
@@ -20,7 +20,7 @@ from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
 from ramfw.program.lock import Lock, is_locked, is_orphan
-from ramfw.program.nft_process import NftProcess, find_nft
+from ramfw.program.nft_process import NftProcess, Ports, find_nft
 from ramfw.wire.nft_reader import read as read_listing
 from ramfw.wire.nft_writer import OWN, kind, write
 
@@ -142,10 +142,10 @@ class Nft:
             self._speak_by_lock()
             self._command(self._text, text, "nft transaction")
 
-    @staticmethod
-    def is_own(pid: int) -> bool:
-        """See `Kernel.is_own`."""
-        return pid in NftProcess.pids
+    def tell_ports(self, tell: Callable[[Ports], None]) -> None:
+        """See `Kernel.tell_ports`."""
+        if isinstance(self._large, NftProcess):
+            self._large.tell = tell
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """How this kernel can show DNS answers, and what hinders a better way. Changes nothing."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections import deque
-from typing import ClassVar
+from collections.abc import Callable
 
 WHERE = "/usr/sbin:/sbin:/usr/bin:/bin"
-MOST_PIDS = 64
 PATIENCE = 60.0
 """Seconds that nft may take for one command."""
+
+
+Ports = frozenset[int]
+"""Of netlink sockets."""
 
 
 def find_nft() -> str | None:
@@ -25,12 +27,12 @@ def find_nft() -> str | None:
 class NftProcess:
     """As much of the binding's `Nftables` as is needed; each command is a process."""
 
-    pids: ClassVar[deque[int]] = deque(maxlen=MOST_PIDS)
-    """The last processes: what they changed was changed by ramfw."""
-
     def __init__(self, nft: str) -> None:
         """`nft` is the program's path."""
         self._nft = nft
+        self.tell: Callable[[Ports], None] = lambda _: None
+        """Called before a process can change anything, with the ports that it will change it by,
+        and with none when it has ended."""
         self._options: set[str] = set()
 
     def set_json_output(self, value: bool) -> None:  # noqa: FBT001 - the binding's form
@@ -60,12 +62,18 @@ class NftProcess:
                 stderr=subprocess.PIPE,
                 text=True,
             ) as process:
-                self.pids.append(process.pid)
+                # The kernel names a process's first socket so (netlink_autobind), by the number
+                # that the process has in its own PID namespace. nf_tables' events tell the number
+                # in the first PID namespace, which need not be ours.
+                self.tell(frozenset({process.pid}))
                 try:
                     output, error = process.communicate("" if is_json else text, PATIENCE)
                 except subprocess.TimeoutExpired as late:
                     process.kill()
+                    process.wait()
                     return -1, "", str(late)
+                finally:
+                    self.tell(frozenset())
         except OSError as failure:
             return -1, "", str(failure)
         return process.returncode, output, error

@@ -57,3 +57,26 @@ def test_a_program_that_cannot_be_started_or_does_not_end_is_an_error(
 def test_it_is_found_where_the_system_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nft_process, "WHERE", "/nowhere")
     assert find_nft() is None
+
+
+def test_the_port_is_told_before_a_process_can_change_anything(program: str) -> None:
+    told: list[frozenset[int]] = []
+    Path(program).write_text("#!/bin/sh\ncat > /dev/null\necho $$\n")
+    nft = NftProcess(program)
+    nft.tell = told.append
+    code, output, _ = nft.cmd("add table inet ramfw")
+    assert code == 0
+    assert told == [{int(output)}, frozenset()]
+
+
+def test_it_is_told_no_longer_once_a_process_is_killed(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[frozenset[int]] = []
+    monkeypatch.setattr(nft_process, "PATIENCE", 0.05)
+    Path(program).write_text("#!/bin/sh\nexec sleep 5\n")
+    nft = NftProcess(program)
+    nft.tell = told.append
+    nft.cmd("add table inet ramfw")
+    assert len(told) == 2
+    assert told[-1] == frozenset()
