@@ -365,7 +365,7 @@ class Daemon:
         await asyncio.sleep(command.not_before - time.monotonic())
         try:
             state = await self._in_kernel_thread(
-                lambda: self._kernel.read(with_grants=command.with_grants)
+                lambda: self._kernel.read(with_grants=command.with_grants, known=command.known)
             )
         except KernelError as error:
             log.error("the table cannot be read back: %s", error)  # noqa: TRY400 - the cause is told

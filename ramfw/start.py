@@ -7,7 +7,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from ramfw import journal, policyfile
+from ramfw import journal, memory, policyfile
 from ramfw.core.policy import Policy
 from ramfw.daemon import Daemon
 from ramfw.errors import PolicyError
@@ -25,6 +25,7 @@ def run(policy: Path, control: Path, directory: Path | None = None) -> int:
     PolicyError, MissingError or ControlError where it cannot start; nothing in the kernel has
     changed then.
     """
+    memory.bound()
     _log_to_stderr()
     state = State(directory) if directory else None
     loaded = _policy_at_start(policy, state)

@@ -7,10 +7,11 @@ Each command's completion comes back as a plain event: `Program` as Committed or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ramfw.core.policy import ScopeName
+from ramfw.core.ruleset import Ruleset
 from ramfw.core.transaction import Transaction
 
 
@@ -32,6 +33,8 @@ class ReadTable:
 
     with_grants: bool
     not_before: float = 0.0
+    known: Ruleset | None = field(default=None, compare=False, repr=False)
+    """What the table should hold: what is read and is the same need not be made again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Network
 
 from ramfw.core.events import Address
@@ -118,6 +119,7 @@ class NumberedEntry:
     expects_name: bool = False
 
 
+@cache
 def entry_chain_name(entry_id: int) -> str:
     """The chain that marks a flow as permitted by the entry; its counter has the same name."""
     return f"entry_{entry_id}"

@@ -133,7 +133,7 @@ class Engine:
             commands += [Resolve(name) for name in self._due_names(now)]
         if self._touched and self._table_was_read and not (self._pending or self._reading):
             self._touched, self._reading = False, True
-            commands.append(ReadTable(with_grants=True))
+            commands.append(ReadTable(with_grants=True, known=self.believed.ruleset))
         if more and isinstance(event, Resolved):
             return commands
         if (program := self._next_transaction(now)) is not None:
@@ -444,7 +444,9 @@ class Engine:
         state = event.state
         self.believed = Believed(state.ruleset if state else None)
         held = state.grants if state else None
-        self.ledger.start_from(held or {}, self.permissions, now, adopts=adopts)
+        # Before a policy is known, nothing is: a list of 100,000 that are not permitted is no use.
+        permissions = None if self.policy is None else self.permissions
+        self.ledger.start_from(held or {}, permissions, now, adopts=adopts)
         self.ledger.touch(self.leases.addresses())
         self.ledger.touch(self.permissions.places())
 
@@ -461,7 +463,7 @@ class Engine:
             self.believed.made_from = pending.desired
         if pending.changes_rules:
             self._reading = True
-            return [ReadTable(with_grants=False)]
+            return [ReadTable(with_grants=False, known=self.believed.ruleset)]
         self._failures = 0
         return []
 
@@ -490,7 +492,7 @@ class Engine:
         wait = 0.0 if self._failures == 0 else min(2.0 ** (self._failures - 1), LONGEST_BACKOFF)
         self._failures += 1
         self._reading = True
-        yield ReadTable(with_grants=True, not_before=now + wait)
+        yield ReadTable(with_grants=True, not_before=now + wait, known=self.believed.ruleset)
 
     # -- the next transaction ------------------------------------------------------------------
 

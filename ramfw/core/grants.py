@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
 from ramfw.core.compiler import EVERY_SCOPE, map_name, map_stems
@@ -78,10 +78,10 @@ class Permissions:
                 _append(self._static, place(server), permission)
 
     def _add(self, order: int, entry_id: int, entry: Entry, stems: tuple[str, ...]) -> None:
-        self.stems[entry_id] = frozenset(stems)
+        self.stems[entry_id] = _as_set(stems)
 
         def on(ports: tuple[int, ...]) -> Permission:
-            services = tuple(packed_service(entry.protocol, port) for port in ports)
+            services = _services(entry.protocol, ports)
             return Permission(order, entry_id, stems, services)
 
         for one in entry.networks:
@@ -134,6 +134,17 @@ class Permissions:
 
 def _append(found: dict[T, tuple[Permission, ...]], key: T, one: Permission) -> None:
     found[key] = (*found.get(key, ()), one)
+
+
+@cache
+def _as_set(stems: tuple[str, ...]) -> frozenset[str]:
+    """One for all entries: they are few, and entries may be 10,000."""
+    return frozenset(stems)
+
+
+@lru_cache
+def _services(protocol: Protocol, ports: tuple[int, ...]) -> tuple[bytes, ...]:
+    return tuple(packed_service(protocol, port) for port in ports)
 
 
 @cache

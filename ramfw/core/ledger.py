@@ -64,7 +64,7 @@ class Ledger:
     def start_from(
         self,
         held: Mapping[str, dict[bytes, HeldGrant]],
-        permissions: Permissions,
+        permissions: Permissions | None,
         now: float,
         *,
         adopts: bool,
@@ -72,7 +72,8 @@ class Ledger:
         """Take what was read as what there is; the maps of `held` become the ledger's own.
 
         A daemon that starts adopts what an earlier one left. Later, what the ledger does not know
-        was put there by somebody else, and goes.
+        was put there by somebody else, and goes. Without `permissions` the caller is to `recheck`
+        once they are known.
         """
         before, self._grants = self._grants, {}
         alike: dict[HeldGrant, Wanted] = {}
@@ -84,7 +85,9 @@ class Ledger:
                 if known is None:
                     known = alike[grant] = Wanted(grant.entry_id, now + grant.remaining)
                 taken[packed] = known
-        self.recheck(permissions)
+        self._stale = set()
+        if permissions is not None:
+            self.recheck(permissions)
         if not adopts:
             self._stale |= {
                 key

@@ -56,4 +56,5 @@ class MarkLayout:
 
     def value(self, entry_id: int) -> int:
         """The id as it stands in the mark."""
-        return entry_id << self.shift
+        shift = self.shift
+        return entry_id << shift if shift else entry_id

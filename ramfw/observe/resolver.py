@@ -15,6 +15,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Final
 
@@ -68,6 +69,11 @@ class _Server:
     unanswered: int = 0
     failure: str = TIMEOUT
     probing: bool = False
+    label: str = field(init=False)
+    """The address as it is told, one text for all that the server gives."""
+
+    def __post_init__(self) -> None:
+        self.label = str(self.address)
 
     @property
     def is_down(self) -> bool:
@@ -128,7 +134,7 @@ class Resolver:
         v4, v6 = await asyncio.gather(
             *(self._question(server, name, family, servers) for family in _FAMILIES)
         )
-        return _Reply(str(server.address), (v4, v6))
+        return _Reply(server.label, (v4, v6))
 
     async def _question(
         self,
@@ -239,8 +245,14 @@ def _united(name: str, replies: list[_Reply]) -> Resolved:
         for index in range(len(_FAMILIES))
         for answer in _unite((reply.server, reply.answers[index]) for reply in replies)
     ]
-    outcomes = tuple(ServerReply(reply.server, _outcome(*reply.answers)) for reply in replies)
+    outcomes = tuple(_server_reply(reply.server, _outcome(*reply.answers)) for reply in replies)
     return Resolved(name, tuple(answers), outcomes)
+
+
+@lru_cache
+def _server_reply(server: str, outcome: str) -> ServerReply:
+    """Nearly all are alike, and each name keeps its own."""
+    return ServerReply(server, outcome)
 
 
 def _unite(given: Iterable[tuple[str, DnsAnswer]]) -> Iterator[Answer]:

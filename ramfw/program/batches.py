@@ -12,16 +12,20 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
-from ramfw.core.ruleset import Count, Queue, Rule
+from ramfw.core.ruleset import Count as CountIn
+from ramfw.core.ruleset import Queue, Rule
+from ramfw.core.tablestate import Count
 from ramfw.core.transaction import AddGrant, AddRule, DeleteGrant, Transaction
 from ramfw.errors import KernelError
-from ramfw.wire import nft_elements, nft_rule
+from ramfw.wire import nft_counters, nft_elements, nft_rule
 from ramfw.wire.netlink import (
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,
+    Message,
     error_number,
     errors,
     is_success,
@@ -34,6 +38,7 @@ _NETLINK_NETFILTER = 12
 _SO_SNDBUFFORCE = 32
 _SEND = 4 << 20  # bytes: a whole transaction of grants fits
 _DATAGRAM = 1 << 16
+_DUMP = "nft elements"
 _GRANT = (AddGrant, DeleteGrant)
 _PATIENCE = struct.pack("@ll", 5, 0)  # a struct timeval: seconds that the kernel may take
 
@@ -100,27 +105,47 @@ class Batches:
         self._confirm(wanted, "xt NFQUEUE rule")
 
     def elements(self, name: str) -> Iterator[Found]:
-        """All elements of a map, as the kernel tells them. Raises KernelError."""
+        """All elements of a map, as the kernel tells them. Raises KernelError.
+
+        With EINTR where something changed meanwhile: then some may be missing.
+        """
+        for datagram, one in self._dump(partial(nft_elements.request, name)):
+            if one.flags & NLM_F_DUMP_INTR:
+                raise KernelError(errno.EINTR, _DUMP, "they changed meanwhile")
+            if nft_elements.is_elements(one.kind):
+                yield from nft_elements.elements(datagram, one.start, one.end)
+
+    def counters(self) -> Iterator[tuple[str, Count]]:
+        """All named counters. Raises KernelError."""
+        for datagram, one in self._dump(nft_counters.request_counters):
+            yield from nft_counters.counters(one.kind, datagram, one.start, one.end)
+
+    def counted(self, name: str) -> Iterator[tuple[bytes, Count]]:
+        """The keys of a set, each with what it counted. Raises KernelError."""
+        for datagram, one in self._dump(partial(nft_counters.request_elements, name)):
+            yield from nft_counters.elements(one.kind, datagram, one.start, one.end)
+
+    def _dump(self, request: Callable[[int], bytes]) -> Iterator[tuple[bytes, Message]]:
+        """The messages of a dump, each with the datagram that it stands in."""
         self._sequence += 1
         try:
-            self._socket.send(nft_elements.request(name, self._sequence))
+            self._socket.send(request(self._sequence))
             while True:
                 size = self._socket.recv_into(self._answer)
                 datagram = bytes(self._answer[:size])
                 for one in messages(datagram):
                     if one.sequence != self._sequence:
                         continue
-                    if one.flags & NLM_F_DUMP_INTR:
-                        raise KernelError(errno.EINTR, "nft elements", "they changed meanwhile")
                     if one.kind in (NLMSG_DONE, NLMSG_ERROR):
                         if number := error_number(datagram, one):
-                            raise KernelError(number, "nft elements", os.strerror(number))
+                            raise KernelError(number, _DUMP, os.strerror(number))
+                        if one.flags & NLM_F_DUMP_INTR:
+                            yield datagram, one
                         return
-                    if nft_elements.is_elements(one.kind):
-                        yield from nft_elements.elements(datagram, one.start, one.end)
+                    yield datagram, one
         except (OSError, ValueError) as error:
             number = getattr(error, "errno", 0) or 0
-            raise KernelError(number, "nft elements", str(error)) from error
+            raise KernelError(number, _DUMP, str(error)) from error
 
     def ask_for_nfqueue(self) -> None:
         """Raise KernelError where the kernel has no xt NFQUEUE target."""
@@ -187,7 +212,7 @@ def _has_xt(rule: Rule) -> bool:
 
 def _expression(statement: object) -> bytes:
     match statement:
-        case Count(counter):
+        case CountIn(counter):
             return nft_rule.count(counter)
         case Queue(number, False, bypass):
             return nft_rule.xt_nfqueue(number, bypass=bypass)

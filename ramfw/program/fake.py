@@ -89,8 +89,9 @@ class FakeKernel:
             raise
         self.committed.append(transaction)
 
-    def read(self, *, with_grants: bool) -> TableState | None:
+    def read(self, *, with_grants: bool, known: Ruleset | None = None) -> TableState | None:
         """See `Kernel.read`."""
+        del known
         if self._table is None:
             return None
         table = self._table

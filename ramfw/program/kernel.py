@@ -6,6 +6,7 @@ from collections.abc import Callable
 from socket import socket
 from typing import Protocol
 
+from ramfw.core.ruleset import Ruleset
 from ramfw.core.tablestate import Counts, TableState
 from ramfw.core.transaction import Transaction
 from ramfw.core.turn_rules import Turning
@@ -18,8 +19,11 @@ class Kernel(Protocol):
     def run(self, transaction: Transaction) -> None:
         """Commit the transaction whole, or raise KernelError and leave everything as it was."""
 
-    def read(self, *, with_grants: bool) -> TableState | None:
-        """What the table holds; None where there is no table. Raises KernelError."""
+    def read(self, *, with_grants: bool, known: Ruleset | None = None) -> TableState | None:
+        """What the table holds; None where there is no table. Raises KernelError.
+
+        What is read and equals something of `known` is that value itself: no second one is made.
+        """
 
     def watch_form(self) -> tuple[WatchForm, str]:
         """How DNS answers can be shown, and what hinders a better way. Changes nothing."""

@@ -6,14 +6,15 @@ context lives in one thread and nothing forks while one is open. A killed daemon
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import errno
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from socket import socket
 from typing import Any
 
-from ramfw.core.ruleset import TABLE, NamedSet, Ruleset
-from ramfw.core.tablestate import Count, Counts, HeldGrant, TableState
+from ramfw.core.ruleset import NamedSet, Ruleset
+from ramfw.core.tablestate import Counts, HeldGrant, TableState
 from ramfw.core.transaction import AddRule, AddTable, Operation, Transaction
 from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
 from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
@@ -26,9 +27,11 @@ from ramfw.wire.nft_writer import OWN, kind, write
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
-LARGE = 1 << 17
-"""Bytes of a transaction's text, from which on nft gets a process of its own."""
+LARGE, MANY_CHAINS = 1 << 17, 1000
+"""Bytes of a transaction's text, from which on nft gets a process of its own; and chains that the
+table has, for libnftables loads them all."""
 ABSENT = "No such file or directory"
+_NUMBER = struct.Struct("=I")
 NOT_PERMITTED = "Operation not permitted"
 
 
@@ -70,9 +73,9 @@ class Nft:
         self._lists = _open_large() or _open_context()
         self._lists.set_stateless_output(True)
         self._lists.set_numeric_prio_output(True)
-        self._json = _open_large() or _open_context()
-        self._json.set_json_output(True)
         self._by_hand: Batches | None = None
+        self._holds_much = False
+        """Whether libnftables would load much of the table before it changes anything."""
 
     def run(self, transaction: Transaction) -> None:
         """See `Kernel.run`. A rule with an xt target follows in a batch of its own.
@@ -118,8 +121,13 @@ class Nft:
         if self._lock is None:
             return
         self._text = self._lock.given_to(_text_context)
-        listing = self._terse_listing()
-        if listing is not None and any(map(is_orphan, read_listing(listing).foreign)):
+        try:
+            foreign = read_listing(self._terse_listing()).foreign
+        except KernelError as error:
+            if ABSENT not in error.detail:
+                raise
+            return
+        if any(map(is_orphan, foreign)):
             self._command(self._text, write((AddTable(locked=True),)), "nft adopt")
 
     def _locked(self, operation: Operation) -> Operation:
@@ -129,7 +137,8 @@ class Nft:
 
     def _change(self, text: str) -> None:
         if self._lock is None:
-            context = self._large if len(text) > LARGE else self._text
+            self._holds_much = self._holds_much or len(text) > LARGE
+            context = self._large if self._holds_much else self._text
             self._command(context, text, "nft transaction")
             return
         self._lock.drain()
@@ -180,13 +189,14 @@ class Nft:
         return self._can(f"{PROBE}{named}{rule}")
 
     def _can(self, text: str) -> bool:
-        self._text.set_dry_run(True)
+        # In a process of its own: the table of an earlier daemon may be large.
+        self._large.set_dry_run(True)
         try:
-            self._command(self._text, text, "nft check")
+            self._command(self._large, text, "nft check")
         except KernelError:
             return False
         finally:
-            self._text.set_dry_run(False)
+            self._large.set_dry_run(False)
         return True
 
     def check(self, transaction: Transaction) -> None:
@@ -197,12 +207,16 @@ class Nft:
         finally:
             self._text.set_dry_run(False)
 
-    def read(self, *, with_grants: bool) -> TableState | None:
+    def read(self, *, with_grants: bool, known: Ruleset | None = None) -> TableState | None:
         """See `Kernel.read`."""
-        listing = self._terse_listing()
-        if listing is None:
-            return None
-        ruleset = self._judge_lock(read_listing(listing, self._listing_of))
+        try:
+            ruleset = read_listing(self._terse_listing(), self._listing_of, known)
+        except KernelError as error:
+            if ABSENT in error.detail:
+                return None
+            raise
+        self._holds_much = len(ruleset.chains) > MANY_CHAINS
+        ruleset = self._judge_lock(ruleset)
         if not with_grants:
             return TableState(ruleset)
         grants: dict[str, dict[bytes, HeldGrant]] = {}
@@ -227,49 +241,42 @@ class Nft:
             others |= {"no lock"}
         return replace(ruleset, foreign=others)
 
-    def _listing_of(self, named: NamedSet) -> str:
+    def _listing_of(self, named: NamedSet) -> Iterator[str]:
         # One command a set: of several in one batch, nft 1.0.6 finds only the last.
-        return self._command(self._lists, f"list {kind(named)} {OWN} {named.name}", "nft list")
+        return self._lines(f"list {kind(named)} {OWN} {named.name}")
 
-    def _terse_listing(self) -> str | None:
+    def _terse_listing(self) -> Iterator[str]:
         self._lists.set_terse_output(True)
         try:
-            return self._command(self._lists, f"list table {OWN}", "nft list")
-        except KernelError as error:
-            if ABSENT in error.detail:
-                return None
-            raise
+            yield from self._lines(f"list table {OWN}")
         finally:
             self._lists.set_terse_output(False)
 
+    def _lines(self, command: str) -> Iterator[str]:
+        if isinstance(self._lists, NftProcess):
+            yield from self._lists.lines(command)
+        else:
+            yield from self._command(self._lists, command, "nft list").splitlines()
+
     def counts(self) -> Counts:
-        """See `Kernel.counts`."""
-        try:
-            counters = self._list_json(f"list counters table inet {TABLE}")
-            live = self._list_json(f"list set {OWN} live")
-        except KernelError as error:
-            if ABSENT in error.detail:
-                return Counts({}, {})
-            raise
-        named = {body["name"]: _count(body) for body in _bodies(counters, "counter")}
-        return Counts(named, dict(_live_counts(live)), self._unheard())
-
-    def _unheard(self) -> frozenset[str]:
-        try:
-            listed = self._list_json(f"list set {OWN} unheard")
-        except KernelError as error:
-            if ABSENT in error.detail:
-                return frozenset()
-            raise
-        elements = (e for body in _bodies(listed, "set") for e in body.get("elem", ()))
-        return frozenset(str(e["elem"]["val"] if isinstance(e, dict) else e) for e in elements)
-
-    def _list_json(self, command: str) -> list[Mapping[str, Any]]:
-        output = self._command(self._json, command, f"nft {command}")
-        if not output:
-            return []
-        objects: list[Mapping[str, Any]] = json.loads(output)["nftables"]
-        return objects
+        """See `Kernel.counts`. What counted nothing is left out."""
+        with Batches() as batches:
+            try:
+                live = {_NUMBER.unpack(k)[0]: n for k, n in batches.counted("live") if n.packets}
+                named = {name: count for name, count in batches.counters() if count.packets}
+            except KernelError as error:
+                if error.errno == errno.ENOENT:
+                    return Counts({}, {})
+                raise
+            try:
+                unheard = frozenset(
+                    name.rstrip(b"\0").decode() for name, _ in batches.counted("unheard")
+                )
+            except KernelError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                unheard = frozenset()
+        return Counts(named, live, unheard)
 
     @staticmethod
     def _command(context: Any, text: str, operation: str) -> str:  # noqa: ANN401
@@ -277,18 +284,3 @@ class Nft:
         if code != 0:
             raise KernelError(0, operation, str(error))
         return str(output)
-
-
-def _bodies(objects: list[Mapping[str, Any]], kind: str) -> Iterator[Mapping[str, Any]]:
-    return (item[kind] for item in objects if kind in item)
-
-
-def _count(body: Mapping[str, Any]) -> Count:
-    return Count(int(body["packets"]), int(body["bytes"]))
-
-
-def _live_counts(objects: list[Mapping[str, Any]]) -> Iterator[tuple[int, Count]]:
-    for body in _bodies(objects, "set"):
-        for item in body.get("elem", ()):
-            if isinstance(item, dict) and "counter" in item.get("elem", {}):
-                yield int(item["elem"]["val"]), _count(item["elem"]["counter"])

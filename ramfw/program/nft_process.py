@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryFile
+from threading import Timer
+
+from ramfw.errors import KernelError
 
 WHERE = "/usr/sbin:/sbin:/usr/bin:/bin"
 PATIENCE = 60.0
@@ -47,6 +51,9 @@ class NftProcess:
     def set_terse_output(self, value: bool) -> None:  # noqa: FBT001
         self._set("-t", value)
 
+    def set_dry_run(self, value: bool) -> None:  # noqa: FBT001
+        self._set("-c", value)
+
     def _set(self, option: str, value: bool) -> None:  # noqa: FBT001
         (self._options.add if value else self._options.discard)(option)
 
@@ -77,3 +84,31 @@ class NftProcess:
         except OSError as failure:
             return -1, "", str(failure)
         return process.returncode, output, error
+
+    def lines(self, text: str) -> Iterator[str]:
+        """The output of a command, line by line as it comes: a listing may be of many MB.
+
+        Raises KernelError, after the last line, where the command failed.
+        """
+        with TemporaryFile("w+") as errors:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - as above
+                    [self._nft, *sorted(self._options), "--", text],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                )
+            except OSError as failure:
+                raise KernelError(failure.errno or 0, "nft", str(failure)) from failure
+            late = Timer(PATIENCE, process.kill)
+            late.start()
+            with process:
+                try:
+                    yield from process.stdout or ()
+                finally:
+                    process.stdout and process.stdout.close()
+                    late.cancel()
+            if process.returncode != 0:
+                errors.seek(0)
+                raise KernelError(0, f"nft {text}", errors.read() or "it did not end in time")

@@ -100,6 +100,19 @@ def messages(buffer: bytes) -> Iterator[Message]:
         position += align(length)
 
 
+def attributes(buffer: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Kind of each attribute in `buffer[position:end]`, and where its value begins and ends.
+
+    Raises ValueError where one's length breaks the rules.
+    """
+    while end - position >= ATTRIBUTE.size:
+        length, kind = ATTRIBUTE.unpack_from(buffer, position)
+        if length < ATTRIBUTE.size or position + length > end:
+            raise ValueError(f"netlink attribute of {length} bytes at byte {position}")
+        yield kind & NLA_TYPE_MASK, position + ATTRIBUTE.size, position + length
+        position += align(length)
+
+
 class Layouts:
     """Finds the last attribute of a message in one step, where one before was laid out alike.
 

@@ -13,13 +13,11 @@ from ramfw.core.ruleset import TABLE
 from ramfw.core.tablestate import FOREIGN, HeldGrant
 from ramfw.core.transaction import PROTOCOLS, SERVICE_SIZE
 from ramfw.wire.netlink import (
-    ATTRIBUTE,
     NFGEN,
-    NLA_TYPE_MASK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
-    align,
     attribute,
+    attributes,
     message,
 )
 from ramfw.wire.nft_batch import FAMILY, VALUE
@@ -58,14 +56,14 @@ def elements(buffer: bytes, start: int, end: int) -> Iterator[Found]:
 
     Raises ValueError where the framing is broken.
     """
-    for kind, first, last in _attributes(buffer, start + NFGEN.size, end):
+    for kind, first, last in attributes(buffer, start + NFGEN.size, end):
         if kind == _LIST_ELEMENTS:
-            for _, begins, ends in _attributes(buffer, first, last):
+            for _, begins, ends in attributes(buffer, first, last):
                 yield _element(buffer, begins, ends)
 
 
 def _element(buffer: bytes, start: int, end: int) -> Found:
-    parts = {kind: (first, last) for kind, first, last in _attributes(buffer, start, end)}
+    parts = {kind: (first, last) for kind, first, last in attributes(buffer, start, end)}
     expiration = parts.get(_EXPIRATION)
     remaining = ENDLESS
     entry_id = FOREIGN
@@ -98,17 +96,7 @@ def _packed(key: bytes, last: bytes) -> bytes | None:
 def _value(buffer: bytes, place: tuple[int, int] | None) -> bytes:
     """The plain value in nested data; empty where there is none."""
     if place is not None:
-        for kind, first, last in _attributes(buffer, *place):
+        for kind, first, last in attributes(buffer, *place):
             if kind == VALUE:
                 return buffer[first:last]
     return b""
-
-
-def _attributes(buffer: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Kind of each attribute, and where its value begins and ends."""
-    while end - position >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(buffer, position)
-        if length < ATTRIBUTE.size or position + length > end:
-            raise ValueError(f"netlink attribute of {length} bytes at byte {position}")
-        yield kind & NLA_TYPE_MASK, position + ATTRIBUTE.size, position + length
-        position += align(length)

@@ -12,8 +12,9 @@ comment, and whether a listed element has a counter.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_address
 
 from ramfw.core.marks import ALL_BITS
@@ -65,7 +66,6 @@ SET = re.compile(
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
-LINE = re.compile(r"[^\n]+")
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 RAW = re.compile(r"@th,(\d+),(\d+)")
 COUNTED = re.compile(r"(packets \d+ bytes \d+)?")
@@ -91,17 +91,27 @@ class _Draft:
     sets: dict[str, NamedSet] = field(default_factory=dict)
     counters: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
+    known_chains: dict[str, Chain] = field(default_factory=dict)
+    known_sets: dict[str, NamedSet] = field(default_factory=dict)
 
 
-def read(listing: str, closer: Callable[[NamedSet], str] | None = None) -> Ruleset:
-    """The ruleset that a listing tells, in the terms of `Ruleset.as_read`.
+def read(
+    listing: str | Iterable[str],
+    closer: Callable[[NamedSet], str | Iterable[str]] | None = None,
+    known: Ruleset | None = None,
+) -> Ruleset:
+    """The ruleset that a listing, or its lines, tell, in the terms of `Ruleset.as_read`.
 
     `closer` lists a set, or a map that holds no grants, by itself, with its elements. A set that
     is listed twice has the elements of the second listing; one listed only in the terse table has
-    elements None if it is a map of grants. Raises ListingError where the listing's frame is not
+    elements None if it is a map of grants. A chain or set that equals one of `known` is that one:
+    of 10,000 each is held once. Raises ListingError where the listing's frame is not
     understood.
     """
     draft = _Draft()
+    if known is not None:
+        draft.known_chains = {chain.name: chain for chain in known.chains}
+        draft.known_sets = {named.name: named for named in known.sets}
     for block in _blocks(listing):
         _read_block(block, draft)
     if closer is not None:
@@ -123,12 +133,12 @@ class _Block:
     lines: tuple[str, ...]
 
 
-def _blocks(listing: str) -> Iterator[_Block]:
+def _blocks(listing: str | Iterable[str]) -> Iterator[_Block]:
     """The chains, sets, maps and counters of all `table` blocks, each with its lines."""
     header: list[str] = []
     lines: list[str] = []
-    for raw in LINE.finditer(listing):  # one at a time: there may be 60,000
-        line = raw[0].strip()
+    for raw in listing.splitlines() if isinstance(listing, str) else listing:
+        line = raw.strip()
         if not line or (not header and (line.partition(" #")[0] == HEADER or line == "}")):
             continue
         if not header:
@@ -142,7 +152,7 @@ def _blocks(listing: str) -> Iterator[_Block]:
                 raise ListingError(f"not a block's first line: {line}")
             lines = []
         elif line == "}":
-            yield _Block(" ".join(header[:-1]), header[-1], tuple(lines))
+            yield _Block(" ".join(header[:-1]), _shared(header[-1]), tuple(lines))
             header = []
         else:
             lines.append(line)
@@ -157,7 +167,9 @@ def _read_block(block: _Block, draft: _Draft) -> None:
             if not COUNTED.fullmatch(" ".join(block.lines)):
                 draft.foreign.add(f"counter {block.name}")
         case "chain":
-            draft.chains[block.name] = _chain(block)
+            chain = _chain(block)
+            same = draft.known_chains.get(block.name)
+            draft.chains[block.name] = same if same == chain else chain
         case "set" | "map":
             _read_set(block, draft)
         case _:
@@ -190,7 +202,8 @@ def _read_set(block: _Block, draft: _Draft) -> None:
         named = replace(named, elements=elements)
     if draft.sets.get(block.name, named).shape != named.shape:
         draft.foreign.add(f"{block.kind} {block.name}")
-    draft.sets[block.name] = named
+    same = draft.known_sets.get(block.name)
+    draft.sets[block.name] = same if same == named else named
 
 
 def _seconds(text: str) -> int:
@@ -223,7 +236,7 @@ def _jump(listed: str, *, is_mark: bool) -> Jump:
     if found is None:
         raise ValueError(f"not a jump by {'a mark' if is_mark else 'an id'}: {listed}")
     value = int(found[2], 16) if is_mark else int(found[1], 16) << 16 | int(found[2], 16)
-    return Jump(value, found[3], is_mark)
+    return Jump(value, _shared(found[3]), is_mark)
 
 
 # -- chains ------------------------------------------------------------------------------------
@@ -255,6 +268,12 @@ def _rule(line: str) -> Rule:
     return tuple(statements)
 
 
+@lru_cache(1 << 14)
+def _shared(name: str) -> str:
+    """One text for a name that stands in several places."""
+    return name
+
+
 class _NotOursError(Exception):
     """A statement that ramfw does not write."""
 
@@ -264,7 +283,7 @@ def _statement(  # noqa: C901, PLR0911, PLR0912 - a case each
 ) -> tuple[Statement, list[str]]:
     match tokens:
         case ["counter", "name", name, *rest]:
-            return Count(name.strip('"')), rest
+            return Count(_shared(name.strip('"'))), rest
         case ["reject", "with", "tcp", "reset", *rest]:
             return Reject("tcp reset"), rest
         case ["reject", "with", "icmpx", "type", "admin-prohibited", *rest] | [

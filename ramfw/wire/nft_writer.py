@@ -7,6 +7,7 @@ strings are quoted, and a quote or line break inside one raises ValueError.
 
 from __future__ import annotations
 
+from io import StringIO
 from ipaddress import IPv4Address, IPv6Address
 
 from ramfw.core.ruleset import (
@@ -67,7 +68,11 @@ FLAG_ORDER = ("fin", "syn", "rst", "ack", "urg")
 
 def write(transaction: Transaction) -> str:
     """The transaction as one batch, a command a line."""
-    return "".join(_line(operation) + "\n" for operation in transaction)
+    text = StringIO()  # not a list of lines: they may be 60,000
+    for operation in transaction:
+        text.write(_line(operation))
+        text.write("\n")
+    return text.getvalue()
 
 
 def write_rule(rule: Rule) -> str:

@@ -41,7 +41,7 @@ from ramfw.core.events import (
 )
 from ramfw.core.policy import ScopeName
 from ramfw.core.questions import Tally
-from ramfw.core.ruleset import ACCEPT, Chain
+from ramfw.core.ruleset import ACCEPT, Chain, Ruleset
 from ramfw.core.tablestate import TableState
 from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, Transaction
 from ramfw.core.watch_rules import WatchForm
@@ -104,11 +104,11 @@ class Kernel(FakeKernel):
     def watch_form(self) -> tuple[WatchForm, str]:
         return self.form
 
-    def read(self, *, with_grants: bool) -> TableState | None:
+    def read(self, *, with_grants: bool, known: Ruleset | None = None) -> TableState | None:
         if self.unreadable > 0:
             self.unreadable -= 1
             raise KernelError(0, "nft list", "Interrupted system call")
-        return super().read(with_grants=with_grants)
+        return super().read(with_grants=with_grants, known=known)
 
 
 class Batches:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+import errno
+from collections.abc import Callable, Iterator
+from struct import pack
+from typing import Self
 
 import pytest
 
@@ -14,22 +15,8 @@ from ramfw.core.tablestate import Count, Counts, HeldGrant
 from ramfw.core.transaction import AddCounter, AddTable, DeleteTable
 from ramfw.errors import KernelError, MissingError
 from ramfw.program import nft
-from ramfw.program.nft import LARGE, Nft, _live_counts
+from ramfw.program.nft import LARGE, MANY_CHAINS, Nft
 from tests.unit.wire.sample import SAMPLE, VERSIONS, listing
-
-LIVE = """
-[{"elem": {"val": 4, "counter": {"packets": 0, "bytes": 0}}},
- {"elem": {"val": 16, "counter": {"packets": 12, "bytes": 3400}}}]
-"""
-
-
-def test_what_live_flows_carried_is_counted_by_mark() -> None:
-    listed: list[Mapping[str, Any]] = [
-        {"metainfo": {}},
-        {"set": {"name": "live", "elem": json.loads(LIVE)}},
-    ]
-    assert dict(_live_counts(listed)) == {4: Count(0, 0), 16: Count(12, 3400)}
-    assert list(_live_counts([{"set": {"elem": [4, {"elem": {"val": 16}}]}}])) == []
 
 
 class Context:
@@ -113,7 +100,7 @@ def test_the_table_is_read_with_its_sets_and_its_grants_on_demand(
         (KEY, HeldGrant(16, 299)),
         (KEY[::-1], HeldGrant(17, 20)),
     ]
-    table, (text, lists, _) = opened(monkeypatch, kernel(version), {"permitted4": held})
+    table, (text, lists) = opened(monkeypatch, kernel(version), {"permitted4": held})
     state = table.read(with_grants=False)
     assert state is not None
     assert (state.ruleset, state.grants) == (SAMPLE.as_read(), None)
@@ -140,16 +127,13 @@ def test_an_element_that_cannot_be_named_makes_the_table_differ(
 
 
 def test_no_table_is_none_and_any_other_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    table, (_, text, _) = opened(monkeypatch, lambda _: ABSENT)
+    table, (_, text) = opened(monkeypatch, lambda _: ABSENT)
     assert table.read(with_grants=True) is None
-    assert table.counts() == Counts({}, {})
     assert not text.settings["terse"], "it is put back"
-    table, (_, text, _) = opened(monkeypatch, lambda _: (-1, "", "Error: Operation not permitted"))
+    table, (_, text) = opened(monkeypatch, lambda _: (-1, "", "Error: Operation not permitted"))
     with pytest.raises(KernelError, match="Operation not permitted"):
         table.read(with_grants=True)
     assert not text.settings["terse"]
-    with pytest.raises(KernelError, match="Operation not permitted"):
-        table.counts()
 
 
 def test_an_empty_table_is_not_the_same_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,18 +180,53 @@ def test_a_check_that_fails_leaves_no_dry_run_behind(monkeypatch: pytest.MonkeyP
         table.run((AddTable(),))
 
 
-def test_counters_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answers(command: str) -> tuple[int, str, str]:
-        counter = {"name": "entry_16", "packets": 5, "bytes": 300}
-        listed: list[dict[str, Any]] = [{"counter": counter}]
-        if "live" in command:
-            listed = [{"set": {"elem": json.loads(LIVE)}}]
-        return 0, json.dumps({"nftables": [{"metainfo": {}}, *listed]}), ""
+class Counters:
+    """Tells counters, as they were written beforehand; what is None is not there."""
 
-    table, _ = opened(monkeypatch, answers)
-    assert table.counts() == Counts(
-        {"entry_16": Count(5, 300)}, {4: Count(0, 0), 16: Count(12, 3400)}
-    )
+    def __init__(self, live: dict[bytes, Count] | None, unheard: dict[bytes, Count] | None) -> None:
+        self._sets = {"live": live, "unheard": unheard}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def counters(self) -> Iterator[tuple[str, Count]]:
+        return iter({"entry_16": Count(5, 300), "entry_17": Count()}.items())
+
+    def counted(self, name: str) -> Iterator[tuple[bytes, Count]]:
+        found = self._sets[name]
+        if found is None:
+            raise KernelError(errno.ENOENT, "nft elements")
+        return iter(found.items())
+
+
+def test_what_counted_something_is_told_by_name_and_by_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, _ = opened(monkeypatch, kernel("1.0.6"))
+    live = {pack("=I", 4): Count(), pack("=I", 16): Count(12, 3400)}
+    monkeypatch.setattr(nft, "Batches", lambda: Counters(live, None))
+    assert table.counts() == Counts({"entry_16": Count(5, 300)}, {16: Count(12, 3400)})
+    unheard = {b"docker0" + bytes(9): Count()}
+    monkeypatch.setattr(nft, "Batches", lambda: Counters(live, unheard))
+    assert table.counts().unheard == {"docker0"}
+    monkeypatch.setattr(nft, "Batches", lambda: Counters(None, None))
+    assert table.counts() == Counts({}, {})
+
+
+def test_a_table_with_many_chains_is_not_loaded_into_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chains = "\n".join(f"chain entry_{n} {{\n}}" for n in range(MANY_CHAINS + 1))
+    large = Context(lambda _: (0, f"table inet ramfw {{\n{chains}\n}}\n", ""))
+    table, (text,) = opened(monkeypatch, lambda _: (0, "", ""), large=large)
+    table.run((AddCounter("small"),))
+    table.read(with_grants=False)
+    table.run((AddCounter("small"),))
+    assert len(text.asked) == 1
+    assert large.asked[-1][0] == "add counter inet ramfw small\n"
 
 
 def test_a_machine_without_the_binding_is_told_what_brings_it(

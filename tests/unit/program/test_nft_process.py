@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ramfw.errors import KernelError
 from ramfw.program import nft_process
 from ramfw.program.nft_process import NftProcess, find_nft
 
@@ -80,3 +81,27 @@ def test_it_is_told_no_longer_once_a_process_is_killed(
     nft.cmd("add table inet ramfw")
     assert len(told) == 2
     assert told[-1] == frozenset()
+
+
+def test_lines_come_as_they_are_printed_and_an_error_after_them(program: str) -> None:
+    Path(program).write_text(
+        '#!/bin/sh\necho "$@"\necho two\n[ "$3" != fail ] || { echo no >&2; exit 1; }\n'
+    )
+    nft = NftProcess(program)
+    nft.set_terse_output(True)
+    assert list(nft.lines("list")) == ["-t -- list\n", "two\n"]
+    lines = nft.lines("fail")
+    assert [next(lines), next(lines)] == ["-t -- fail\n", "two\n"]
+    with pytest.raises(KernelError, match="no"):
+        next(lines)
+    with pytest.raises(KernelError, match="No such file"):
+        list(NftProcess(f"{program}-not").lines("list"))
+
+
+def test_a_listing_that_does_not_end_is_an_error(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nft_process, "PATIENCE", 0.05)
+    Path(program).write_text("#!/bin/sh\nexec sleep 5\n")
+    with pytest.raises(KernelError, match="did not end in time"):
+        list(NftProcess(program).lines("list"))

@@ -271,3 +271,15 @@ def test_several_flags_are_read_as_either_version_writes_them(words: str) -> Non
     (found,) = read(f"table inet ramfw {{\n\tchain n {{\n\t\t{words} accept\n\t}}\n}}").chains
     both = FlagsMatch(frozenset({"fin", "syn", "rst", "ack"}), frozenset({"syn", "ack"}))
     assert found.rules == ((both, ACCEPT),)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_known_is_not_made_twice(version: str) -> None:
+    text = listing(version)
+    known = read(text)
+    again = read(text.splitlines(keepends=True), known=known)
+    assert again == known
+    assert all(one is other for one, other in zip(again.chains, known.chains, strict=True))
+    assert all(one is other for one, other in zip(again.sets, known.sets, strict=True))
+    changed = read(text.replace("accept", "drop"), known=known)
+    assert changed != known, "only what equals"
