@@ -7,12 +7,12 @@ are asked (`held`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ramfw.core.compiler import NumberedEntry
 from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
-from ramfw.core.policy import Entry
+from ramfw.core.policy import Entry, Grant
 from ramfw.core.ruleset import Ruleset
 
 
@@ -40,7 +40,7 @@ class Numbering:
 
     def assign(self, entries: Iterable[Entry], held: frozenset[int]) -> None:
         """Number the entries of a new policy; `held` are the ids that live flows carry."""
-        before = dict(self.entries)
+        before = _Before(self.entries)
         taken: dict[int, Entry] = {}
         numbered: dict[int, NumberedEntry] = {}
         fresh: list[tuple[int, Entry]] = []
@@ -66,17 +66,39 @@ class Numbering:
         self.numbered = {entry_id: numbered[entry_id] for entry_id in order}
 
     def _known(
-        self, entry: Entry, before: dict[int, Entry], taken: dict[int, Entry]
+        self, entry: Entry, before: _Before, taken: dict[int, Entry]
     ) -> NumberedEntry | None:
         """The number an entry had: the same entry, or one that permitted no more than it does."""
         adopted = self._adopted.get(entry.digest)
         if adopted and adopted.entry_id not in taken:
             return adopted
-        same = [i for i, old in before.items() if old.grants == entry.grants]
-        grown = [
-            i
-            for i, old in before.items()
-            if (old.kind, old.label) == (entry.kind, entry.label) and old.grants <= entry.grants
-        ]
-        free = (entry_id for entry_id in same + grown if entry_id not in taken)
+        free = (entry_id for entry_id in before.like(entry) if entry_id not in taken)
         return next((self.numbered[entry_id] for entry_id in free), None)
+
+
+class _Before:
+    """The entries of the policy before, found without comparing each with each.
+
+    One whose grants are all among those of another has its own first grant among them.
+    """
+
+    def __init__(self, entries: Mapping[int, Entry]) -> None:
+        self._entries = entries
+        self._by_first: dict[Grant | None, list[tuple[int, int]]] = {}
+        for position, (entry_id, entry) in enumerate(entries.items()):
+            first = min(entry.grants, default=None)
+            self._by_first.setdefault(first, []).append((position, entry_id))
+
+    def like(self, entry: Entry) -> list[int]:
+        """The ids of those that permit the same, then of its own with less, each in order."""
+        wanted = entry.grants
+        near = sorted(found for grant in (*wanted, None) for found in self._by_first.get(grant, ()))
+        same, grown = [], []
+        for _, entry_id in near:
+            old = self._entries[entry_id]
+            grants = old.grants
+            if grants == wanted:
+                same.append(entry_id)
+            if (old.kind, old.label) == (entry.kind, entry.label) and grants <= wanted:
+                grown.append(entry_id)
+        return same + grown

@@ -65,6 +65,10 @@ class EntryKind(StrEnum):
 ALL_SCOPES = frozenset(ScopeName)
 
 
+Grant = tuple[str, str, int, str]
+"""What an entry permits: a name or a network, a protocol, a port, a scope."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One name that an entry permits: exact (`ghcr.io`) or a wildcard (`*.pkg.dev`).
@@ -102,8 +106,8 @@ class Entry:
     registry: str = ""
 
     @property
-    def grants(self) -> frozenset[tuple[str, str, int, str]]:
-        """All that the entry permits, as (name or network, protocol, port, scope)."""
+    def grants(self) -> frozenset[Grant]:
+        """All that the entry permits."""
         names = [(t.pattern, port) for t in self.targets for port in t.ports]
         networks = [(str(n), port) for n in self.networks for port in self.ports]
         return frozenset(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.core.compiler import Machine, compile_ruleset
 from ramfw.core.marks import FIRST_ENTRY_ID
 from ramfw.core.numbering import Numbering
-from ramfw.core.policy import Entry, EntryKind, Policy, ScopeName, Target
+from ramfw.core.policy import Entry, EntryKind, Grant, Policy, ScopeName, Target
 from ramfw.core.ruleset import Chain, Ruleset
 from tests.unit.core.policies import policy
 
@@ -93,6 +95,55 @@ def test_two_entries_that_permit_the_same_both_keep_their_ids() -> None:
     before = ids(numbering)
     numbering.assign(twice, NOBODY)
     assert ids(numbering) == before == {HUB: 16, "hub": 17}
+
+
+ANY = st.builds(
+    lambda label, ports, host: Entry(EntryKind.HOST, label, (Target(host, tuple(sorted(ports))),)),
+    st.sampled_from("ab"),
+    st.frozensets(st.integers(1, 4), max_size=3),
+    st.sampled_from(["x.example", "y.example"]),
+)
+
+
+@given(st.lists(ANY, max_size=6), st.lists(ANY, max_size=6))
+def test_entries_are_found_again_as_by_comparing_each_with_each(
+    earlier: list[Entry], later: list[Entry]
+) -> None:
+    numbering = Numbering()
+    numbering.assign(earlier, NOBODY)
+    before = dict(numbering.entries)
+    expected: list[int] = []
+    for entry in later:
+        same = [i for i, old in before.items() if old.grants == entry.grants]
+        grown = [
+            i
+            for i, old in before.items()
+            if (old.kind, old.label) == (entry.kind, entry.label) and old.grants <= entry.grants
+        ]
+        expected.append(next((i for i in same + grown if i not in expected), -1))
+    numbering.assign(later, NOBODY)
+    found = [i if i in before else -1 for i in numbering.entries]
+    assert found == expected
+
+
+def test_a_changed_policy_of_thousands_of_entries_compares_few_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each entry's grants are made a few times, not once for each other entry."""
+    made = 0
+    grants: Callable[[Entry], frozenset[Grant]] = vars(Entry)["grants"].fget
+
+    def counting(entry: Entry) -> frozenset[Grant]:
+        nonlocal made
+        made += 1
+        return grants(entry)
+
+    numbering = assigned(*(f"h{n}.example" for n in range(1000)))
+    changed = entries(*(f"h{n}.example" for n in range(500, 1500)))
+    monkeypatch.setattr(Entry, "grants", property(counting))
+    numbering.assign(changed, NOBODY)
+    assert list(numbering.entries)[:500] == list(range(516, 1016))
+    assert made < 8 * 1000
 
 
 def test_a_daemon_that_starts_again_takes_over_the_ids_of_the_table() -> None:
