@@ -1,7 +1,9 @@
 """Certificates for refused names: self-made ones whose name is the message, and signed ones.
 
 A Go client checks the dates first, then the name, then who signed: so it prints the name of a
-certificate that nobody signed, and the name can be a whole sentence.
+certificate that nobody signed, and the name can be a whole sentence. Of an address that is not the
+certificate's it prints no sentence. So there the address is right, and a second certificate, which
+could be the signer's and may not sign, has the sentence as its name: Go prints that as a hint.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import os
 import ssl
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from cryptography import x509
@@ -45,17 +48,29 @@ class Identity:
     def self_made(self, message: str) -> bytes:
         """A certificate, in PEM, that is valid for the message as if it were a name."""
         words = ascii_only(message)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, words[:SHORT])])
+        name = _name(NameOID.COMMON_NAME, words[:SHORT])
+        return self._signed(name, name, x509.SubjectAlternativeName([x509.DNSName(words)]))
+
+    def self_made_for_address(self, message: str, address: IPv4Address | IPv6Address) -> bytes:
+        """A chain, in PEM, that is valid for the address and seems signed by the message."""
+        # X.520 bounds this too, but nobody checks it of an organization.
+        sentence = _name(NameOID.ORGANIZATION_NAME, ascii_only(message))
+        names = x509.SubjectAlternativeName([x509.IPAddress(address)])
+        leaf = self._signed(_name(NameOID.COMMON_NAME, str(address)), sentence, names)
+        may_not_sign = x509.BasicConstraints(ca=False, path_length=None)
+        return leaf + self._signed(sentence, sentence, may_not_sign)
+
+    def _signed(self, subject: x509.Name, issuer: x509.Name, says: x509.ExtensionType) -> bytes:
         now = datetime.now(UTC)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
+            .subject_name(subject)
+            .issuer_name(issuer)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - SELF_MADE_LIFE)
             .not_valid_after(now + SELF_MADE_LIFE)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(words)]), critical=False)
+            .add_extension(says, critical=False)
         )
         signed = builder.sign(self._key, hashes.SHA256())
         return signed.public_bytes(serialization.Encoding.PEM)
@@ -78,6 +93,10 @@ class Identity:
             file.flush()
             context.load_cert_chain(f"/proc/self/fd/{descriptor}")
         return context
+
+
+def _name(kind: x509.ObjectIdentifier, value: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(kind, value)])
 
 
 def server_context() -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""The certificate for each name that is asked for: the signer's, or else one that is the message.
+"""The certificate for each host that is asked for: the signer's, or else one that is the message.
 
 Kept for a while, and only so many: whoever asks for names without end pushes out the oldest.
 """
@@ -9,6 +9,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ class _Kept(NamedTuple):
 
 
 class Contexts:
-    """TLS contexts by name and message."""
+    """TLS contexts by host and message."""
 
     def __init__(self, signer: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._signer = signer
@@ -36,9 +37,9 @@ class Contexts:
         self._identity = Identity()
         self._kept: OrderedDict[tuple[str, str, bool], _Kept] = OrderedDict()
 
-    async def get(self, name: str, message: str, *, may_be_signed: bool) -> ssl.SSLContext:
-        """The context to answer a hello for the name with."""
-        key = (name, message, may_be_signed)
+    async def get(self, host: str, message: str, *, may_be_signed: bool) -> ssl.SSLContext:
+        """The context to answer a hello with, for a canonical name or for an address."""
+        key = (host, message, may_be_signed)
         now = self._clock()
         kept = self._kept.get(key)
         if kept is not None and now < kept.until:
@@ -46,16 +47,23 @@ class Contexts:
             return kept.context
         chain = None
         if may_be_signed:
-            chain = await signed_chain(self._signer, name, self._identity.public_key)
+            chain = await signed_chain(self._signer, host, self._identity.public_key)
         context = self._signed(chain)
         until = now + KEPT_FOR
         if context is None:
-            context = self._identity.context(self._identity.self_made(message))
+            context = self._identity.context(self._self_made(host, message))
             until = now + SELF_MADE_KEPT_FOR
         self._kept[key] = _Kept(context, until)
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return context
+
+    def _self_made(self, host: str, message: str) -> bytes:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return self._identity.self_made(message)
+        return self._identity.self_made_for_address(message, address)
 
     def _signed(self, chain: bytes | None) -> ssl.SSLContext | None:
         try:

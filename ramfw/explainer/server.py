@@ -12,6 +12,7 @@ import struct
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import NamedTuple
 
 from ramfw.core.fqdn import canonical
 from ramfw.core.policy_names import entry_for
@@ -19,7 +20,7 @@ from ramfw.core.refusal_message import refusal_message
 from ramfw.explainer.answer import Asked, Conversation
 from ramfw.explainer.contexts import Contexts
 from ramfw.explainer.policy_cache import PolicyCache
-from ramfw.explainer.tls import CHUNK, MOST_RECEIVED, NoNameError, Peek, TlsStream
+from ramfw.explainer.tls import CHUNK, MOST_RECEIVED, Peek, TlsStream
 
 MOST_AT_ONCE = 512
 FIRST_BYTE = 0.8
@@ -70,33 +71,37 @@ class Explainer:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        address = original_destination(writer.get_extra_info("socket"))
+        wanted = original_destination(writer.get_extra_info("socket"))
         async with asyncio.timeout(FIRST_BYTE):
             first = await reader.read(CHUNK)
         if not first:
             return
         if first.startswith(_TLS_HANDSHAKE):
-            with suppress(NoNameError):
-                await self._over_tls(TlsStream(reader, writer, first), address)
+            await self._over_tls(TlsStream(reader, writer, first), wanted)
         else:
-            await self._in_plain(reader, writer, first, address)
+            await self._in_plain(reader, writer, first, wanted)
         await _linger(reader, writer)
 
-    async def _over_tls(self, stream: TlsStream, address: str) -> None:
+    async def _over_tls(self, stream: TlsStream, wanted: Wanted) -> None:
         name = _canonical(await stream.server_name(self._peek))
-        message = self._message(name, address)
+        message = self._message(name, wanted)
+        host = name or wanted.address
         policy = self._policies.last_good
         may_be_signed = bool(name and policy and policy.explainer.ca)
-        context = await self._contexts.get(name, message, may_be_signed=may_be_signed)
+        context = await self._contexts.get(host, message, may_be_signed=may_be_signed)
         await stream.handshake(context)
         conversation = Conversation()
         while (asked := conversation.receive(await stream.read())) is None:
             pass
-        # Inside, the name is the one that the certificate was made for.
-        await stream.write(conversation.answer(asked, name or address, message))
+        # Inside, the host is the one that the certificate was made for.
+        await stream.write(conversation.answer(asked, host, message))
 
     async def _in_plain(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, address: str
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        first: bytes,
+        wanted: Wanted,
     ) -> None:
         conversation = Conversation()
         received = len(first)
@@ -108,32 +113,41 @@ class Explainer:
                 raise EOFError
             asked = conversation.receive(data)
         name = _named(asked)
-        answer = conversation.answer(asked, name or address, self._message(name, address))
-        writer.write(answer)
+        host, message = name or wanted.address, self._message(name, wanted)
+        writer.write(conversation.answer(asked, host, message))
         await writer.drain()
 
-    def _message(self, name: str, address: str) -> str:
-        """What a person is told. A permitted name was refused for its address, which is told."""
+    def _message(self, name: str, wanted: Wanted) -> str:
+        """What a person is told. A permitted name was refused for its place, which is told."""
         policy = self._policies.last_good
-        host = name or address
+        place = f"{wanted.address} port {wanted.port}"
+        host = name or place
         if name and policy is not None and entry_for(policy, name) is not None:
-            host = f"{name} at {address}"
+            host = f"{name} at {place}"
         return refusal_message(policy, host)
 
 
-def original_destination(connection: socket.socket) -> str:
-    """The address that the client wanted before its connection was turned here.
+class Wanted(NamedTuple):
+    """Where a client wanted to go."""
 
-    Conntrack remembers it (SO_ORIGINAL_DST, ip(7)); where it was not turned, the local address.
+    address: str
+    port: int
+
+
+def original_destination(connection: socket.socket) -> Wanted:
+    """Where the client wanted to go before its connection was turned here.
+
+    Conntrack remembers it (SO_ORIGINAL_DST, ip(7)); where it was not turned, the local end.
     """
-    local = str(connection.getsockname()[0])
+    local, port = connection.getsockname()[:2]
     is_v4 = connection.family == socket.AF_INET or local.startswith(_V4_MAPPED)
     level, form = (socket.SOL_IP, _SOCKADDR_IN) if is_v4 else (socket.IPPROTO_IPV6, _SOCKADDR_IN6)
     try:
-        wanted = form.unpack(connection.getsockopt(level, _SO_ORIGINAL_DST, form.size))[2]
+        told = connection.getsockopt(level, _SO_ORIGINAL_DST, form.size)
     except OSError:
-        return local.removeprefix(_V4_MAPPED)
-    return str(IPv4Address(wanted) if is_v4 else IPv6Address(wanted))
+        return Wanted(local.removeprefix(_V4_MAPPED), port)
+    _, port, packed = form.unpack(told)
+    return Wanted(str(IPv4Address(packed) if is_v4 else IPv6Address(packed)), port)
 
 
 def _canonical(name: str) -> str:

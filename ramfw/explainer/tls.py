@@ -20,12 +20,8 @@ MOST_RECEIVED = 64 * 1024
 T = TypeVar("T")
 
 
-class NoNameError(Exception):
-    """The hello has no server name; the client was told that access is denied."""
-
-
 class Peek:
-    """Reads the name in a hello, and would tell the client that access is denied (alert 49)."""
+    """Reads the name in a hello; what it would answer is thrown away."""
 
     def __init__(self) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -66,26 +62,20 @@ class TlsStream:
         self._tls: ssl.SSLObject | None = None
 
     async def server_name(self, peek: Peek) -> str:
-        """The name in the hello, as the client wrote it.
+        """The name in the hello, as the client wrote it; empty where it has none.
 
-        Raises ssl.SSLError where it is no hello, NoNameError where it has no name, EOFError where
-        it ends too early.
+        Raises ssl.SSLError where it is no hello, EOFError where it ends too early.
         """
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        peeked = peek.context.wrap_bio(incoming, outgoing, server_side=True)
+        incoming = ssl.MemoryBIO()
+        peeked = peek.context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
         incoming.write(self._hello)
         while True:
             try:
-                name = peek.name(peeked)
+                return peek.name(peeked)
             except ssl.SSLWantReadError:
                 more = await self._more()
                 self._hello += more
                 incoming.write(more)
-                continue
-            if not name:
-                self._writer.write(outgoing.read())
-                raise NoNameError
-            return name
 
     async def handshake(self, context: ssl.SSLContext) -> None:
         """Answer the hello. Raises ssl.SSLError where the client does not like it."""

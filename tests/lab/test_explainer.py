@@ -110,7 +110,37 @@ def test_a_name_with_an_address_that_nobody_trusted_gave_is_told_with_the_addres
 ) -> None:
     explained.set_hosts({HUB.name: GHCR.v4})
     refused = ask(explained, f"https://{HUB.name}/v2/", "-k")
-    assert about(f"{HUB.name} at {GHCR.v4}") in refused.output
+    assert about(f"{HUB.name} at {GHCR.v4} port 443") in refused.output
+
+
+@pytest.mark.parametrize("port", [443, 5000])
+def test_a_bare_address_is_told_with_its_port(
+    explained: Host, internet: Internet, port: int
+) -> None:
+    """Go prints no name where an address is wrong; so it is right, and who signed it is told."""
+    container = explained.container(command=("sleep", "60"))
+    # docker 20.10 and the others know no image on an IPv6 address.
+    image = f"{GHCR.v4}:{port}/corp/app:1"
+    inspect = ("skopeo", "inspect", "--insecure-policy", f"docker://{image}")
+    pulls = (explained.pull(image), explained.run(*inspect), container.run(*inspect))
+    for refused in pulls:
+        assert not refused.ok
+        assert about(f"{GHCR.v4} port {port}") in refused.output
+        assert refused.seconds < SOON
+    for address, host in ((GHCR.v4, GHCR.v4), (GHCR.v6, f"[{GHCR.v6}]")):
+        for client in (explained, container):
+            refused = ask(client, f"https://{host}:{port}/v2/", "-k")
+            assert about(f"{address} port {port}") in refused.output
+            assert refused.seconds < SOON
+            assert not ask(client, f"https://{host}:{port}/v2/").ok
+    assert internet.packets(GHCR) == 0
+    # Once it is permitted the registry itself answers there.
+    written = [f'address = "{a}"\nports = [{port}]\nnames = false' for a in GHCR.addresses]
+    assert explained.reload(policy(DOCKER_IO, *written, host=STRICT)).ok
+    for host in (GHCR.v4, f"[{GHCR.v6}]"):
+        assert MESSAGE not in ask(container, f"https://{host}:{port}/v2/", "-k").output
+        assert ask(container, f"https://{host}:{port}/v2/", "-k").ok
+    assert internet.packets(GHCR, port) > 0
 
 
 def test_a_client_that_waits_to_be_greeted_is_refused_within_a_second(explained: Host) -> None:
@@ -289,7 +319,7 @@ def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Interne
         assert internet.packets(HUB, 443) > 0
     finally:
         explained.namespace.sh("nft delete table ip theirs")
-    assert about(f"{HUB.name} at {GHCR.v4}") in ask(container, *asked).output
+    assert about(f"{HUB.name} at {GHCR.v4} port 443") in ask(container, *asked).output
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
@@ -300,6 +330,6 @@ def test_it_holds_no_right_whoever_started_it(host: Host, by_hand: bool) -> None
     assert "CapEff:\t0000000000000000" in status
     assert "Uid:\t65534\t65534\t65534\t65534" in status
     by_address = ask(host, f"http://{GHCR.v4}/v2/")
-    assert about(GHCR.v4) in by_address.output
+    assert about(f"{GHCR.v4} port 80") in by_address.output
     by_address = ask(host, f"http://[{GHCR.v6}]/v2/")
-    assert about(GHCR.v6) in by_address.output
+    assert about(f"{GHCR.v6} port 80") in by_address.output

@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,23 @@ async def test_without_a_signer_the_certificates_name_is_the_message(tmp_path: P
         shown = presented(await contexts.get("ghcr.io", MESSAGE, may_be_signed=may_be_signed))
         assert names(shown) == [MESSAGE]
         assert shown.not_valid_before_utc < shown.not_valid_after_utc
+
+
+@pytest.mark.parametrize("address", ["203.0.113.20", "2001:db8:f::20"])
+async def test_an_address_gets_a_certificate_of_its_own_that_the_message_seems_to_have_signed(
+    address: str, tmp_path: Path
+) -> None:
+    """The one with the message may sign nothing: not even a client that knows the key trusts it."""
+    context = await Contexts(tmp_path / "nobody.sock").get(address, MESSAGE, may_be_signed=False)
+    shown = presented(context)
+    said = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert said.get_values_for_type(x509.IPAddress) == [ip_address(address)]
+    (signer,) = shown.issuer
+    assert signer.value == MESSAGE
+    chain = Identity().self_made_for_address(MESSAGE, ip_address(address))
+    _, above = x509.load_pem_x509_certificates(chain)
+    assert above.subject == shown.issuer
+    assert not above.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
 async def test_with_a_signer_the_certificate_is_the_names_unless_the_name_is_permitted(

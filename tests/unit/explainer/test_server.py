@@ -113,9 +113,17 @@ async def test_a_client_that_checks_refuses_the_certificate_at_once(running: Run
     assert await within(SOON, running.get("ghcr.io"))
 
 
-async def test_without_a_name_the_client_is_told_that_access_is_denied(running: Running) -> None:
-    with pytest.raises(ssl.SSLError, match=r"(?i)access.denied"):
-        await asyncio.open_connection("127.0.0.1", running.port, ssl=careless(), server_hostname="")
+async def test_without_a_name_the_address_and_the_port_are_told(running: Running) -> None:
+    answer = await within(SOON, running.get(""))
+    (error,) = json.loads(answer.partition(b"\r\n\r\n")[2])["errors"]
+    about = ABOUT_GHCR.replace("ghcr.io", f"127.0.0.1 port {running.port}")
+    assert (error["message"], error["detail"]) == (about, {"host": "127.0.0.1"})
+
+
+async def test_a_client_that_checks_an_address_refuses_the_certificate(running: Running) -> None:
+    """Its address is right, and nobody whom the client trusts has signed it."""
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):
+        await asyncio.open_connection("127.0.0.1", running.port, ssl=ssl.create_default_context())
 
 
 async def test_in_plain_the_name_is_the_hosts(running: Running) -> None:
@@ -128,7 +136,7 @@ async def test_in_plain_the_name_is_the_hosts(running: Running) -> None:
 async def test_what_is_no_name_is_never_repeated(running: Running, host: str) -> None:
     answer = await within(SOON, running.say(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))
     if answer != b"reset":
-        assert b"Access to 127.0.0.1 has been restricted" in answer
+        assert f"Access to 127.0.0.1 port {running.port} has been".encode() in answer
         assert not host or host.encode() not in answer
 
 
@@ -136,7 +144,8 @@ async def test_a_permitted_name_was_refused_for_its_address_and_that_is_said(
     running: Running,
 ) -> None:
     answer = await within(SOON, running.get("registry-1.docker.io"))
-    assert b"Access to registry-1.docker.io at 127.0.0.1 has been restricted" in answer
+    place = f"registry-1.docker.io at 127.0.0.1 port {running.port}"
+    assert f"Access to {place} has been restricted".encode() in answer
 
 
 async def test_a_changed_policy_changes_the_words_and_a_bad_one_does_not(
