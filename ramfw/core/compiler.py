@@ -43,6 +43,7 @@ from ramfw.core.name_rules import (
 )
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
 from ramfw.core.refusals import log_refusal
+from ramfw.core.reset_rules import reset_chain, told_by_icmp
 from ramfw.core.ruleset import (
     ACCEPT,
     DROP,
@@ -193,6 +194,8 @@ class _Compiler:
             chains += name_chains(self._checks())
         if self.flows:
             chains += turn_chains(self.flows)
+            if ScopeName.CONTAINERS in self.scopes:
+                chains.append(reset_chain(self.marks, self.bridges))
         counters = {entry_chain_name(e.entry_id) for e in live}
         counters |= {f"{scope}_refused" for scope in ScopeName}
         counters |= {f"{scope}_audited" for scope in ScopeName}
@@ -523,6 +526,7 @@ class _Compiler:
         yield Chain(
             "refusal",
             (
+                *told_by_icmp(self.bridges),
                 (Match(Field.L4PROTO, "tcp"), Reject("tcp reset")),
                 (Reject("icmpx admin-prohibited"),),
             ),

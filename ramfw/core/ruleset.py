@@ -25,6 +25,7 @@ class Field(StrEnum):
     CT_STATE = "ct state"
     CT_MARK = "ct mark"
     CT_STATUS = "ct status"
+    CT_REPLY_SPORT = "ct reply proto-src"
     META_MARK = "meta mark"
     PRIORITY = "meta priority"
     FIB_TYPE = "fib daddr type"

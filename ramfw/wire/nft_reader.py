@@ -55,7 +55,8 @@ from ramfw.core.ruleset import (
 )
 
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
-NUMBERS = frozenset(name for name in Field if name.value.endswith(("port", "length", "doff")))
+NUMERIC = ("port", "length", "doff", "proto-src")
+NUMBERS = frozenset(name for name in Field if name.value.endswith(NUMERIC))
 MARKS = frozenset({Field.CT_MARK, Field.META_MARK})
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 BASE = r"type (filter|nat) hook (\w+) priority (-?\d+); policy (\w+);"

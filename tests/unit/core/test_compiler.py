@@ -72,7 +72,7 @@ def test_the_last_word_on_an_unknown_destination_is_refusal() -> None:
     for scope in ScopeName:
         assert write_rule(_chain(ruleset, f"judge_{scope}").rules[-1]) == f"goto refuse_{scope}"
         assert write_rule(_chain(ruleset, f"guard_{scope}").rules[-1]) == "goto refusal"
-    assert [write_rule(rule) for rule in _chain(ruleset, "refusal").rules] == [
+    assert [write_rule(rule) for rule in _chain(ruleset, "refusal").rules[1:]] == [
         "meta l4proto tcp reject with tcp reset",
         "reject with icmpx admin-prohibited",
     ]

@@ -1,0 +1,126 @@
+"""Refusals to containers whose connection somebody else's NAT sends elsewhere: heard, and soon.
+
+The host has a rule of its own, as a transparent proxy or a service's address is made of one: what
+containers send to one address goes to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.lab.addresses import GHCR, HUB, HUB_BLOBS, HUB_BLOBS_MOVED, Site
+from tests.lab.container import Container
+from tests.lab.host import Host
+from tests.lab.internet import Internet, Service
+from tests.lab.policies import DOCKER_IO, GHCR_IO, REGISTRIES, STRICT, policy
+from tests.lab.space import Outcome
+
+NOT_CONNECTED = 7
+"""curl's exit code where no connection came about."""
+SOON = 1.0
+A_SYN_LATER = 2.0
+"""Seconds: the kernel of a client that is still within connect() takes note of an ICMP error only
+when it has sent its SYN again, after one."""
+FAMILIES = ("v4", "v6")
+MODES = (STRICT, REGISTRIES)
+
+
+@contextmanager
+def sent(host: Host, wanted: Site, instead: Site) -> Iterator[None]:
+    """Have containers that want one site reach another."""
+    rules = f"""
+    table inet theirs {{
+        chain pre {{
+            type nat hook prerouting priority dstnat;
+            ip daddr {wanted.v4} tcp dport 443 dnat ip to {instead.v4}
+            ip6 daddr {wanted.v6} tcp dport 443 dnat ip6 to {instead.v6}
+        }}
+    }}
+    """
+    host.namespace.run("nft", "-f", "-", stdin=rules, check=True)
+    try:
+        yield
+    finally:
+        host.namespace.sh("nft delete table inet theirs")
+
+
+def ask(container: Container, site: Site, family: str, name: str = "") -> Outcome:
+    """Ask for a site's registry at its address, by its own name or by another."""
+    name = name or site.name
+    address = {"v4": site.v4, "v6": f"[{site.v6}]"}[family]
+    return container.run(
+        *("curl", "-sSk", "--max-time", "10", "--resolve", f"{name}:443:{address}"),
+        f"https://{name}/v2/",
+    )
+
+
+@pytest.fixture
+def container(host: Host) -> Container:
+    # br_netfilter is what makes it hard: a reset from the forward hook goes past NAT.
+    assert host.run("cat", "/proc/sys/net/bridge/bridge-nf-call-iptables").output.strip() == "1"
+    assert host.run("cat", "/proc/sys/net/bridge/bridge-nf-call-ip6tables").output.strip() == "1"
+    return host.container(command=("sleep", "60"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_name_that_is_not_permitted_is_refused_soon_at_a_permitted_address(
+    host: Host, container: Container, internet: Internet, family: str, mode: str
+) -> None:
+    """The connection is open when its name is read: the first reset goes astray, the next not."""
+    host.start_ramfw(policy(DOCKER_IO, containers=mode))
+    host.start_explainer()
+    with sent(host, GHCR, HUB):
+        refused = ask(container, GHCR, family)
+        assert refused.refused, refused
+        assert internet.packets(HUB, 443) > 0
+        assert "UNAUTHORIZED" in ask(container, GHCR, family, HUB.name).output
+        assert host.reload(policy(DOCKER_IO, GHCR_IO, containers=mode)).ok
+    assert ask(container, GHCR, family).ok
+    assert host.counted("refused")["containers"] > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_address_that_is_not_permitted_is_refused_behind_a_permitted_one(
+    host: Host, container: Container, internet: Internet, family: str
+) -> None:
+    host.start_ramfw(policy(DOCKER_IO))
+    host.start_explainer()
+    with sent(host, HUB, GHCR):
+        refused = ask(container, HUB, family)
+        assert refused.code == NOT_CONNECTED, refused
+        assert refused.seconds < A_SYN_LATER
+        assert internet.packets(GHCR) == 0
+    assert "UNAUTHORIZED" in ask(container, HUB, family).output
+
+
+def test_a_download_that_is_revoked_ends_at_once(
+    host: Host, container: Container, internet: Internet
+) -> None:
+    internet.serve(HUB_BLOBS_MOVED, {443: Service.BLOBS})
+    internet.set_name(HUB_BLOBS.name, HUB_BLOBS.v4)
+    mirror = f'address = "{HUB_BLOBS_MOVED.v4}"\nports = [443]\nnames = false'
+    host.start_ramfw(policy(DOCKER_IO, mirror))
+    internet.limit_downloads(100_000)
+    with sent(host, HUB_BLOBS, HUB_BLOBS_MOVED):
+        download = container.start_download("docker.io/library/slow:1")
+        assert internet.packets(HUB_BLOBS_MOVED, 443) > 0
+        assert host.reload(policy(GHCR_IO)).ok
+        download.wait_for(r"after \d+ bytes", timeout=2)
+    internet.set_name(HUB_BLOBS.name, *HUB_BLOBS.addresses)
+
+
+def test_what_is_turned_to_the_explainer_is_not_reset(
+    host: Host, container: Container, internet: Internet
+) -> None:
+    """That is NAT, too: of ramfw's own."""
+    host.start_ramfw(policy(DOCKER_IO))
+    host.start_explainer()
+    for family in FAMILIES:
+        answer = ask(container, GHCR, family)
+        assert "has been restricted by your administrators" in answer.output
+        assert answer.seconds < SOON
+    assert internet.packets(GHCR) == 0
