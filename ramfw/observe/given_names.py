@@ -29,8 +29,8 @@ MOST_PERMITTED = 64
 class Known(NamedTuple):
     """What was asked for around a refused connection.
 
-    `names` are those of its address; `after` is the permitted one that the same client, or for a
-    socket of this host anybody here, had asked for last.
+    `names` are those of its address; `after` is the permitted one that the same client, or who
+    asked for these names, or for a socket of this host anybody, had asked for last.
     """
 
     names: tuple[str, ...] = ()
@@ -79,22 +79,29 @@ class GivenNames:
 
     def known(self, address: Address, client: Address, now: float, *, here: bool) -> Known:
         """What is known of a refused connection; `here`: of a socket on this host."""
-        names = self.of(address, client, now)
-        return Known(names, self._after(client, now, here=here) if names else "")
+        found = self._given_for(address, client, now)
+        if not found:
+            return Known()
+        # Who connects by IPv6 may ask by IPv4, and an engine asks in a container's place.
+        askers = frozenset({client.packed, *found.values()})
+        return Known(tuple(found), self._after(askers, now, here=here))
 
-    def _after(self, client: Address, now: float, *, here: bool) -> str:
+    def _after(self, askers: frozenset[bytes], now: float, *, here: bool) -> str:
         for asker, name, when in reversed(self._permitted):
             if now - when > SENT_ON_WITHIN:
                 break
-            # This host asks from loopback, or by IPv4 for what it connects to by IPv6.
-            if asker == client.packed or here:
+            if asker in askers or here:
                 return name
         return ""
 
     def of(self, address: Address, client: Address, now: float) -> tuple[str, ...]:
         """The names, the latest first: those that this client asked for, or else anybody."""
+        return tuple(self._given_for(address, client, now))
+
+    def _given_for(self, address: Address, client: Address, now: float) -> dict[str, bytes]:
+        """The same, each with who asked for it last."""
         packed = address.packed
-        found: dict[str, bool] = {}
+        found: dict[str, bytes] = {}
         for given in reversed(self._given):
             if given.until <= now:
                 break
@@ -102,6 +109,6 @@ class GivenNames:
                 continue
             said = answers(given.payload, given.asked)
             if said is not None and any(ip_address(a) == address for a in said.addresses):
-                found[given.asked.name] = given.client == client.packed
-        own = [name for name, is_own in found.items() if is_own]
-        return tuple((own or list(found))[:MOST_NAMES])
+                found[given.asked.name] = given.client
+        own = {name: asker for name, asker in found.items() if asker == client.packed}
+        return dict(list((own or found).items())[:MOST_NAMES])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.lab.addresses import GHCR, HUB, HUB_AUTH, HUB_BLOBS
 from tests.lab.host import Host
 from tests.lab.internet import Internet
@@ -140,6 +142,34 @@ def test_a_blob_host_that_moved_is_told_with_the_line_that_permits_it(
     assert others
     assert all(refusal["hint"] == "" for refusal in others)
     assert internet.packets(GHCR) == 0
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+@pytest.mark.parametrize("network", ["bridge", "own"])
+def test_a_container_that_is_sent_on_is_told_so_too(
+    host: Host, internet: Internet, family: str, network: str
+) -> None:
+    """By either family, whether it asks the server itself or the engine does so in its place."""
+    for site in (HUB, HUB_AUTH, HUB_BLOBS):
+        internet.set_name(site.name, getattr(site, family))
+    if network == "own":
+        made = ("network", "create", "--ipv6", "--subnet", "2001:db8:e::/64", "own")
+        assert host.docker(*made).ok
+    host.start_ramfw(policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"'))
+    container = host.container("--network", network, command=("sleep", "60"))
+    copy = ("skopeo", "copy", "--insecure-policy", "docker://docker.io/library/app:1", "dir:/app")
+    assert not container.run(*copy).ok
+    found = refusals_in(host, "containers")
+    assert {refusal["names"][0] for refusal in found} == {HUB_BLOBS.name}
+    assert {refusal["address"] for refusal in found} == {getattr(HUB_BLOBS, family)}
+    assert found[-1]["after"] in {HUB.name, HUB_AUTH.name}
+    assert found[-1]["hint"] == f'[[allow]]\nhost = "{HUB_BLOBS.name}"'
+    # With the line that was given, the same copy succeeds.
+    lines = (f'host = "{site.name}"' for site in (HUB, HUB_AUTH, HUB_BLOBS))
+    assert host.reload(policy(*lines)).ok
+    assert container.run(*copy).ok
+    for site in (HUB, HUB_AUTH, HUB_BLOBS):
+        internet.set_name(site.name, *site.addresses)
 
 
 def test_status_has_the_latest_and_another_user_sees_only_what_is_theirs(host: Host) -> None:

@@ -125,8 +125,19 @@ def test_this_host_may_ask_from_another_of_its_addresses() -> None:
     asking = Asking()
     asking.ask("blobs.example", "203.0.113.20", client=ip_address("127.0.0.1"))
     asking.given.note_permitted(ip_address("127.0.0.1").packed, "hub.example", NOW)
-    assert asking.known(NOW).after == ""
-    assert asking.known(NOW, here=True) == Known(("blobs.example",), "hub.example")
+    asking.given.note_permitted(OTHER.packed, "theirs.example", NOW)
+    assert asking.known(NOW).after == "hub.example"
+    assert asking.known(NOW, here=True) == Known(("blobs.example",), "theirs.example")
+
+
+def test_who_connects_by_ipv6_may_have_asked_by_ipv4() -> None:
+    """And an engine's own server asks in a container's place."""
+    address, client = ip_address("2001:db8::20"), ip_address("2001:db8::2")
+    asking = Asking()
+    asking.given.note_permitted(CLIENT.packed, "hub.example", NOW)
+    asking.ask("blobs.example", str(address), kind="AAAA")
+    told = asking.given.known(address, client, NOW, here=False)
+    assert told == Known(("blobs.example",), "hub.example")
 
 
 def test_only_so_many_are_kept() -> None:
