@@ -1,4 +1,4 @@
-"""The policy as its file says it now, read again when the file has changed."""
+"""The policy and its catalogue, as the file says them now, read again when it has changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ramfw import policyfile
+from ramfw.core.catalog import shipped
 from ramfw.core.policy import Policy
 from ramfw.errors import PolicyError
 
@@ -21,6 +22,7 @@ class PolicyCache:
         self._path = path
         self._seen: tuple[int, ...] | None = None
         self._good: Policy | None = None
+        self._catalog = shipped()
         self._is_good = False
         self._look()
 
@@ -36,6 +38,10 @@ class PolicyCache:
         self._look()
         return self._good if self._is_good else None
 
+    def is_registry(self, name: str) -> bool:
+        """Whether the catalogue of the last good policy knows a name as a registry's."""
+        return self._catalog.registry_of(name) is not None
+
     def _look(self) -> None:
         """Read the file if it is another one than before, or was changed."""
         seen: tuple[int, ...] = ()
@@ -46,9 +52,10 @@ class PolicyCache:
             return
         self._seen = seen
         try:
-            self._good, _ = policyfile.read(self._path)
+            catalog = policyfile.catalog_of(self._path)
+            self._good, _ = policyfile.read(self._path, catalog)
         except PolicyError as error:
             self._is_good = False
             log.warning("the policy cannot be used: %s", error)
         else:
-            self._is_good = True
+            self._is_good, self._catalog = True, catalog

@@ -1,7 +1,8 @@
 """The signer: holds the organization's key, and signs for refused names only.
 
 Whoever asks is taken for an enemy: an explainer that was taken over asks here too. So the signer
-reads the policy itself, signs for no name that it permits, for an hour only, and not too often.
+reads the policy itself, and signs for those names only that a scope of it refuses, for an hour, and
+not too often. In a strict scope that is every name that no entry permits, whoever it belongs to.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ramfw.core.fqdn import canonical
 from ramfw.core.policy import Mode, Policy
-from ramfw.core.policy_names import entry_for
+from ramfw.core.policy_names import entry_for, is_refused
 from ramfw.errors import MissingError
 from ramfw.explainer.certificates import Authority
 from ramfw.explainer.policy_cache import PolicyCache
@@ -31,7 +33,7 @@ BURST = 60.0
 """Signatures; the explainer keeps what it got, so that people never come near it."""
 
 
-def refusal(policy: Policy | None, name: str) -> str | None:
+def refusal(policy: Policy | None, name: str, is_registry: Callable[[str], bool]) -> str | None:
     """Why a name must not be signed for; None where it may."""
     if policy is None:
         return "the policy cannot be used"
@@ -45,6 +47,8 @@ def refusal(policy: Policy | None, name: str) -> str | None:
         return "nothing is refused in audit mode"
     if entry_for(policy, name) is not None:
         return "the policy permits this name"
+    if not is_refused(policy, name, is_registry=is_registry(name)):
+        return "no scope refuses this name: it is no registry's"
     return None
 
 
@@ -86,7 +90,7 @@ class Signer:
             name, public_key = read_question(line)
         except ValueError as error:
             return {"error": str(error)}
-        if (why := refusal(self._policies.current, name)) is not None:
+        if (why := self._refusal(name)) is not None:
             log.warning("not signed for %s: %s", ascii(name)[:260], why)
             return {"error": why}
         if not self._may_sign():
@@ -96,6 +100,9 @@ class Signer:
         except ValueError as error:
             return {"error": str(error)}
         return {"chain": chain.decode()}
+
+    def _refusal(self, name: str) -> str | None:
+        return refusal(self._policies.current, name, self._policies.is_registry)
 
     def _may_sign(self) -> bool:
         now = time.monotonic()

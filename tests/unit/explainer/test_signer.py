@@ -17,6 +17,7 @@ from ramfw.errors import MissingError
 from ramfw.explainer.certificates import Identity
 from ramfw.explainer.signer import BURST, Signer
 from ramfw.explainer.signing import question
+from tests.unit.core.catalogs import REGISTRY
 from tests.unit.explainer.authority import make_authority, policy_with
 
 KEY = Identity().public_key
@@ -101,6 +102,60 @@ def test_in_audit_mode_nothing_is_refused_and_nothing_signed(tmp_path: Path) -> 
     audit = '[enforcement]\nmode = "audit"\n'
     path.write_text(policy_with(*make_authority(tmp_path), more=audit))
     assert "audit mode" in answer(Signer(path), "ghcr.io")["error"]
+
+
+OFF_BUT_REGISTRIES = """\
+[scopes.engines]
+mode = "off"
+[scopes.containers]
+mode = "registries"
+[scopes.host]
+mode = "registries"
+"""
+
+
+def signer_with(directory: Path, scopes: str) -> Signer:
+    path = directory / "policy.toml"
+    path.write_text(policy_with(*make_authority(directory), more=scopes))
+    return Signer(path)
+
+
+def test_where_only_registries_are_refused_only_registries_are_signed_for(tmp_path: Path) -> None:
+    signer = signer_with(tmp_path, OFF_BUT_REGISTRIES)
+    assert "chain" in answer(signer, "ghcr.io")
+    assert "chain" in answer(signer, "123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+    for name in ("bank.example", "login.microsoftonline.com", "ghcr.io.example"):
+        assert "no scope refuses this name" in answer(signer, name)["error"]
+
+
+def test_unknown_hosts_are_signed_for_where_they_are_refused(tmp_path: Path) -> None:
+    refuse = OFF_BUT_REGISTRIES + 'unknown = "refuse"\n'
+    assert "chain" in answer(signer_with(tmp_path, refuse), "bank.example")
+
+
+def test_where_a_scope_is_strict_every_name_is_refused_that_is_not_permitted(
+    tmp_path: Path,
+) -> None:
+    strict = OFF_BUT_REGISTRIES.replace('mode = "off"', 'mode = "strict"', 1)
+    assert "chain" in answer(signer_with(tmp_path, strict), "bank.example")
+
+
+def test_where_nothing_is_enforced_nothing_is_signed(tmp_path: Path) -> None:
+    off = OFF_BUT_REGISTRIES.replace("registries", "off")
+    assert "no scope refuses" in answer(signer_with(tmp_path, off), "ghcr.io")["error"]
+
+
+def test_an_organizations_own_catalogue_tells_what_is_a_registry(tmp_path: Path) -> None:
+    signer = signer_with(tmp_path, OFF_BUT_REGISTRIES)
+    assert "no scope" in answer(signer, "registry.example")["error"]
+    catalogue = tmp_path / "catalogue.toml"
+    catalogue.write_text(REGISTRY)
+    policy = tmp_path / "policy.toml"
+    # The policy's own registry is not in that catalogue.
+    text = policy.read_text().replace('registry = "docker.io"', 'host = "docker.io"')
+    policy.write_text(f'{text}[catalog]\nfile = "{catalogue}"\n')
+    assert "chain" in answer(signer, "registry.example")
+    assert "no scope" in answer(signer, "ghcr.io")["error"]
 
 
 def der(key: Any) -> bytes:  # noqa: ANN401
