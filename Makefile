@@ -27,7 +27,9 @@ lint: venv ## Check style and types
 unit: venv ## Run the unit tests (seconds, no root)
 	$(BIN)/python -m pytest tests/unit
 
+# Debian 13's Docker comes from a system that is fetched once, into build/machine.
 lab: root venv ## Run the lab tests: real engines and registries in namespaces (root)
+	@tests/setup/machine.sh trixie
 	$(BIN)/python -m pytest tests/lab
 
 # Debian's packages for it (300 MB) are fetched once, into build/kernel.

@@ -10,15 +10,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import materials as lab_materials
+from tests.lab import newer
 from tests.lab.addresses import GHCR
 from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
+from tests.lab.newer import NewerDocker
 from tests.lab.policies import DOCKER_IO, STRICT, policy
 from tests.lab.space import Outcome
 
@@ -37,14 +40,42 @@ WORDLESS = "error: 403"
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where clients run: on a host and in a container, with this machine's engine and a newer."""
+
+    host: Host
+    container: Container
+    newer: NewerDocker
+    """Debian 13's, on the host."""
+    inner: NewerDocker
+    """The same in a container."""
+    outer: Container
+    """That container."""
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """A program that pulls, and the words that it must print: without a CA, and with one."""
 
     name: str
     version: str
-    run: Callable[[Host, Container], Outcome]
+    run: Callable[[Places], Outcome]
     without_ca: str
     with_ca: str
+
+    @property
+    def key(self) -> str:
+        newer = "-debian-13" if self.version.startswith("chroot") else ""
+        return self.name.replace("`", "") + newer
+
+
+@contextmanager
+def places(host: Host) -> Iterator[Places]:
+    """Containers for clients, on a host with both engines; they go at the end."""
+    inner, outer = newer.in_container(host)
+    container = host.container(command=("sleep", "600"))
+    yield Places(host, container, NewerDocker(host.run), inner, outer)
+    host.remove_containers()
 
 
 def _podman(host: Host, program: str) -> tuple[str, ...]:
@@ -52,12 +83,17 @@ def _podman(host: Host, program: str) -> tuple[str, ...]:
     return (program, "--root", f"{storage}/root", "--runroot", f"{storage}/run")
 
 
-def _tool(*argv: str) -> Callable[[Host, Container], Outcome]:
-    return lambda host, _: host.run(*argv)
+def _pull_inside(program: str) -> Callable[[Places], Outcome]:
+    storage = ("--storage-driver", "vfs", "--root", "/storage/root", "--runroot", "/storage/run")
+    return lambda at: at.outer.run("env", "TMPDIR=/storage", program, *storage, "pull", IMAGE)
 
 
-def _in_container(*argv: str) -> Callable[[Host, Container], Outcome]:
-    return lambda _, container: container.run(*argv)
+def _tool(*argv: str) -> Callable[[Places], Outcome]:
+    return lambda at: at.host.run(*argv)
+
+
+def _in_container(*argv: str) -> Callable[[Places], Outcome]:
+    return lambda at: at.container.run(*argv)
 
 
 def _build(host: Host, *, kit: bool) -> Outcome:
@@ -71,43 +107,78 @@ def _build(host: Host, *, kit: bool) -> Outcome:
 SKOPEO = ("skopeo", "inspect", "--insecure-policy", f"docker://{IMAGE}")
 CURL = ("curl", "-sS", "--max-time", "10", "https://ghcr.io/v2/")
 DOCKER = "dockerd --version"
+NEWER_DOCKER = f"chroot {newer.MADE}/root dockerd --version"
+NEWER_CTR = f"chroot {newer.MADE}/root containerd --version"
+PULL, BUILD_KIT, CTR = "`docker pull`", "`docker build` (BuildKit in dockerd)", "`ctr images pull`"
 
 CLIENTS = (
-    Client("`docker pull`", DOCKER, lambda host, _: host.pull(IMAGE), IN_CERTIFICATE, DENIED),
+    Client(PULL, DOCKER, lambda at: at.host.pull(IMAGE), IN_CERTIFICATE, DENIED),
+    Client(PULL, NEWER_DOCKER, lambda at: at.newer.pull(IMAGE), IN_CERTIFICATE, DENIED),
     Client(
-        "`docker build` (classic builder)",
-        DOCKER,
-        lambda host, _: _build(host, kit=False),
+        f"{PULL} in a container",
+        NEWER_DOCKER,
+        lambda at: at.inner.pull(IMAGE),
         IN_CERTIFICATE,
         DENIED,
     ),
     Client(
-        "`docker build` (BuildKit in dockerd)",
+        "`docker build` (classic builder)",
         DOCKER,
-        lambda host, _: _build(host, kit=True),
+        lambda at: _build(at.host, kit=False),
+        IN_CERTIFICATE,
+        DENIED,
+    ),
+    Client(BUILD_KIT, DOCKER, lambda at: _build(at.host, kit=True), IN_CERTIFICATE, IN_STATUS),
+    Client(BUILD_KIT, NEWER_DOCKER, lambda at: at.newer.build(IMAGE), IN_CERTIFICATE, IN_STATUS),
+    Client(
+        f"{BUILD_KIT} in a container",
+        NEWER_DOCKER,
+        lambda at: at.inner.build(IMAGE),
         IN_CERTIFICATE,
         IN_STATUS,
     ),
     Client(
-        "`ctr images pull`",
+        CTR,
         "containerd --version",
-        lambda host, _: host.run(
-            "ctr", "--address", str(host.containerd_socket), "images", "pull", IMAGE
+        lambda at: at.host.run(
+            "ctr", "--address", str(at.host.containerd_socket), "images", "pull", IMAGE
         ),
+        IN_CERTIFICATE,
+        IN_STATUS,
+    ),
+    Client(CTR, NEWER_CTR, lambda at: at.newer.ctr(IMAGE), IN_CERTIFICATE, IN_STATUS),
+    Client(
+        f"{CTR} in a container",
+        NEWER_CTR,
+        lambda at: at.inner.ctr(IMAGE),
         IN_CERTIFICATE,
         IN_STATUS,
     ),
     Client(
         "`podman pull`",
         "podman --version",
-        lambda host, _: host.run(*_podman(host, "podman"), "pull", IMAGE),
+        lambda at: at.host.run(*_podman(at.host, "podman"), "pull", IMAGE),
+        IN_CERTIFICATE,
+        DENIED,
+    ),
+    Client(
+        "`podman pull` in a container",
+        "podman --version",
+        _pull_inside("podman"),
         IN_CERTIFICATE,
         DENIED,
     ),
     Client(
         "`buildah pull`",
         "buildah --version",
-        lambda host, _: host.run(*_podman(host, "buildah"), "pull", IMAGE),
+        lambda at: at.host.run(*_podman(at.host, "buildah"), "pull", IMAGE),
+        IN_CERTIFICATE,
+        DENIED,
+    ),
+    Client(
+        "`buildah pull` in a container",
+        "buildah --version",
+        _pull_inside("buildah"),
         IN_CERTIFICATE,
         DENIED,
     ),
@@ -149,15 +220,15 @@ def main() -> int:
             host = lab.host
             host.start_engine()
             host.load_tools()
+            newer.on_host(host)
             for with_ca in (False, True):
                 host.start_ramfw(policy_for(host, materials, with_ca=with_ca))
                 host.start_explainer(with_signer=with_ca)
-                container = host.container(command=("sleep", "600"))
-                for client in CLIENTS:
-                    refused = client.run(host, container)
-                    said.setdefault(client.name, []).append(_important(refused.output))
+                with places(host) as at:
+                    for client in CLIENTS:
+                        refused = client.run(at)
+                        said.setdefault(client.key, []).append(_important(refused.output))
                 host.forget_ramfw()
-                host.remove_containers()
     rows = "\n".join(_rows(said))
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
@@ -169,7 +240,7 @@ def _rows(said: dict[str, list[str]]) -> Iterator[str]:
     yield "| client | it prints, with nothing installed | with the organization's authority |"
     yield "|---|---|---|"
     for client in CLIENTS:
-        without, with_ca = said[client.name]
+        without, with_ca = said[client.key]
         yield f"| {client.name}, {_version(client)} | {without} | {with_ca} |"
 
 

@@ -6,39 +6,46 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab import newer
 from tests.lab.addresses import GHCR
-from tests.lab.clients import CLIENTS, MESSAGE, PAGE, Client, policy_for
-from tests.lab.container import Container
-from tests.lab.host import Host
+from tests.lab.clients import CLIENTS, MESSAGE, PAGE, Client, Places, places, policy_for
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
+from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
 
 SOON = 1.0
 
 
+@pytest.fixture(scope="module")
+def both_engines(module_lab: Lab) -> Lab:
+    """A host with this machine's engine, and with Debian 13's."""
+    newer.on_host(module_lab.host)
+    return module_lab
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["nothing-installed", "with-ca"])
 def refusing(
-    module_lab: Lab, materials: Materials, request: pytest.FixtureRequest
-) -> Iterator[tuple[Host, Container, bool]]:
-    """A host that refuses ghcr.io, and a container on it."""
-    host, with_ca = module_lab.host, bool(request.param)
+    both_engines: Lab, materials: Materials, request: pytest.FixtureRequest
+) -> Iterator[tuple[Places, bool]]:
+    """A host that refuses ghcr.io, and containers on it."""
+    host, with_ca = both_engines.host, bool(request.param)
     host.start_ramfw(policy_for(host, materials, with_ca=with_ca))
     host.start_explainer(with_signer=with_ca)
-    yield host, host.container(command=("sleep", "600")), with_ca
+    with places(host) as at:
+        yield at, with_ca
     host.forget_ramfw()
-    host.remove_containers()
-    module_lab.internet.set_name(GHCR.name, *GHCR.addresses)
+    both_engines.internet.set_name(GHCR.name, *GHCR.addresses)
 
 
 @pytest.mark.parametrize("family", ["v4", "v6"])
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name.strip("`"))
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_the_client_says_why_within_a_second(
-    client: Client, family: str, refusing: tuple[Host, Container, bool], module_lab: Lab
+    client: Client, family: str, refusing: tuple[Places, bool], module_lab: Lab
 ) -> None:
-    host, container, with_ca = refusing
+    at, with_ca = refusing
     module_lab.internet.set_name(GHCR.name, getattr(GHCR, family))
     module_lab.internet.reset_counts()
-    refused = client.run(host, container)
+    refused = client.run(at)
     assert not refused.ok or "insecure" in client.name or "curl" in client.name
     assert (client.with_ca if with_ca else client.without_ca) in refused.output
     assert refused.seconds < SOON
@@ -49,3 +56,37 @@ def test_the_page_has_each_client_and_the_message() -> None:
     page = PAGE.read_text()
     assert [client.name for client in CLIENTS if f"| {client.name}, " not in page] == []
     assert page.count(MESSAGE) >= len(CLIENTS)
+    assert "| `docker pull`, 20.10" in page
+    assert "| `docker pull`, 26." in page
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_debian_13s_engine_names_a_bare_address_and_its_port(
+    family: str, refusing: tuple[Places, bool], module_lab: Lab
+) -> None:
+    """With an authority too: it never signs for an address."""
+    at, _ = refusing
+    address = getattr(GHCR, family)
+    host = {"v4": address, "v6": f"[{address}]"}[family]
+    module_lab.internet.reset_counts()
+    for engine in (at.newer, at.inner):
+        refused = engine.pull(f"{host}/corp/app:1")
+        assert not refused.ok
+        assert MESSAGE.replace("ghcr.io", f"{address} port 443") in refused.output
+        assert refused.seconds < SOON
+    assert module_lab.internet.packets(GHCR) == 0
+
+
+def test_once_it_is_permitted_debian_13s_engine_pulls_on_the_host_and_in_a_container(
+    refusing: tuple[Places, bool], module_lab: Lab, materials: Materials
+) -> None:
+    at, with_ca = refusing
+    # Another image than the others' one, which no engine is to have.
+    image = "ghcr.io/library/app:1"
+    module_lab.internet.set_name(GHCR.name, *GHCR.addresses)
+    assert at.host.reload(policy(DOCKER_IO, GHCR_IO, host=STRICT)).ok
+    for engine in (at.newer, at.inner):
+        for pulled in (engine.pull(image), engine.build(image), engine.ctr(image)):
+            assert pulled.ok, pulled.output
+    assert module_lab.internet.packets(GHCR, 443) > 0
+    assert at.host.reload(policy_for(at.host, materials, with_ca=with_ca)).ok

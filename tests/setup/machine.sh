@@ -20,8 +20,8 @@ packages=(
 make_one() { # SUITE
     local root=$work/root include
     include=$(IFS=,; echo "${packages[*]}")
-    # Debian 13 has the docker command in a package of its own, Debian 12 in docker.io.
-    [[ $1 == bookworm ]] || include+=,docker-cli
+    # Debian 13 has the docker command in packages of its own, Debian 12 in docker.io.
+    [[ $1 == bookworm ]] || include+=,docker-cli,docker-buildx
     logged debootstrap --variant=minbase --include="$include" "$1" "$root" ${MIRROR:+"$MIRROR"}
     rm --recursive "$root"/var/cache/apt/archives "$root"/var/lib/apt/lists
 
