@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -243,14 +245,29 @@ def test_udp_443_is_refused_at_once_as_before(explained: Host, internet: Interne
 
 # -- a host's own firewall ---------------------------------------------------------------------
 
-DROP_FROM_BRIDGES = """
+LIKE_UFW = """
 table inet theirs {
     chain input {
-        type filter hook input priority filter; policy accept;
-        iifname "docker0" tcp dport != 53 drop
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        meta l4proto { icmp, ipv6-icmp } accept
     }
 }
 """
+"""What a host lets in when `ufw enable` was said, and nothing else."""
+LIKE_FIREWALLD = """
+table inet theirs {
+    chain input {
+        type filter hook input priority 10; policy accept;
+        ct state established,related accept
+        iifname "lo" accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        reject with icmpx admin-prohibited
+    }
+}
+"""
+"""What it does in a zone that is firewalld's default one."""
 DROP_ON_LOOPBACK = """
 table inet theirs {
     chain input {
@@ -261,17 +278,28 @@ table inet theirs {
 """
 
 
+@contextmanager
+def firewall(host: Host, rules: str) -> Iterator[None]:
+    """Rules of somebody else's, for a while."""
+    host.namespace.run("nft", "-f", "-", stdin=rules, check=True)
+    try:
+        yield
+    finally:
+        host.namespace.sh("nft delete table inet theirs")
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
 def test_a_firewall_that_drops_what_is_turned_costs_one_client_a_second_and_is_told(
-    explained: Host, internet: Internet
+    explained: Host, internet: Internet, family: str
 ) -> None:
     container = explained.container(command=("sleep", "60"))
-    explained.namespace.run("nft", "-f", "-", stdin=DROP_FROM_BRIDGES, check=True)
-    try:
-        first = ask(container, "https://ghcr.io/v2/", "-k")
-        assert not first.ok
-        assert first.seconds < 2
-        for _ in range(3):
-            later = ask(container, "https://ghcr.io/v2/", "-k")
+    assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-k", family).output
+    with firewall(explained, LIKE_UFW):
+        first = ask(container, "https://ghcr.io/v2/", "-k", family)
+        assert first.code == NOT_CONNECTED
+        assert SOON < first.seconds < 2 * SOON
+        for each in (family, "-4", "-6"):
+            later = ask(container, "https://ghcr.io/v2/", "-k", each)
             assert later.code == NOT_CONNECTED
             assert later.seconds < SOON
         status = explained.status()
@@ -279,25 +307,40 @@ def test_a_firewall_that_drops_what_is_turned_costs_one_client_a_second_and_is_t
         (problem,) = (p for p in status["problems"] if "docker0" in p["what"])
         assert "do not arrive" in problem["what"]
         # The host itself is explained to all the same, and nothing got out.
-        assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k").output
+        assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k", family).output
         assert internet.packets(GHCR) == 0
-    finally:
-        explained.namespace.sh("nft delete table inet theirs")
+        assert "UNAUTHORIZED" in ask(container, f"https://{HUB.name}/v2/", family).output
 
 
-def test_a_firewall_on_loopback_is_found_too(explained: Host, internet: Internet) -> None:
-    explained.namespace.run("nft", "-f", "-", stdin=DROP_ON_LOOPBACK, check=True)
-    try:
-        first = ask(explained, "https://ghcr.io/v2/", "-4", "-k")
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_a_firewall_that_rejects_what_is_turned_lets_no_client_hang(
+    explained: Host, internet: Internet, family: str
+) -> None:
+    """A client may heed the ICMP error at once, or when it has sent its SYN again."""
+    container = explained.container(command=("sleep", "60"))
+    with firewall(explained, LIKE_FIREWALLD):
+        first = ask(container, "https://ghcr.io/v2/", "-k", family)
+        assert first.code == NOT_CONNECTED
+        assert first.seconds < 2 * SOON
+        later = ask(container, "https://ghcr.io/v2/", "-k", family)
+        assert later.code == NOT_CONNECTED
+        assert later.seconds < SOON
+        assert internet.packets(GHCR) == 0
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_a_firewall_on_loopback_is_found_too(
+    explained: Host, internet: Internet, family: str
+) -> None:
+    with firewall(explained, DROP_ON_LOOPBACK):
+        first = ask(explained, "https://ghcr.io/v2/", family, "-k")
         assert not first.ok
-        assert first.seconds < 2
-        later = ask(explained, "https://ghcr.io/v2/", "-4", "-k")
+        assert first.seconds < 2 * SOON
+        later = ask(explained, "https://ghcr.io/v2/", family, "-k")
         assert later.code == NOT_CONNECTED
         assert later.seconds < SOON
         assert explained.status()["explainer"]["unheard"] == ["uplink"]
         assert internet.packets(GHCR) == 0
-    finally:
-        explained.namespace.sh("nft delete table inet theirs")
 
 
 def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Internet) -> None:
