@@ -99,6 +99,7 @@ class Signer:
             chain = self._authority.sign(name, public_key, datetime.now(UTC))
         except ValueError as error:
             return {"error": str(error)}
+        log.info("signed for %s", name)
         return {"chain": chain.decode()}
 
     def _refusal(self, name: str) -> str | None:

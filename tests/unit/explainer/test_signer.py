@@ -84,6 +84,17 @@ def test_a_permitted_name_and_what_is_no_name_gets_none(
     assert "chain" in answer(signer, "ghcr.io")
 
 
+def test_each_signature_is_logged(signer: Signer, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("ramfw").propagate = True
+    with caplog.at_level(logging.INFO, logger="ramfw"):
+        answer(signer, "ghcr.io")
+        answer(signer, "registry-1.docker.io")
+    assert caplog.messages == [
+        "signed for ghcr.io",
+        "not signed for 'registry-1.docker.io': the policy permits this name",
+    ]
+
+
 def test_a_name_that_becomes_permitted_is_signed_for_no_longer(
     signer: Signer, policy: Path
 ) -> None:

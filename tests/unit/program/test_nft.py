@@ -13,6 +13,7 @@ from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import Ruleset
 from ramfw.core.tablestate import Count, Counts, HeldGrant
 from ramfw.core.transaction import AddCounter, AddTable, DeleteTable
+from ramfw.core.turn_rules import Turning
 from ramfw.errors import KernelError, MissingError
 from ramfw.program import nft
 from ramfw.program.nft import LARGE, MANY_CHAINS, Nft
@@ -235,3 +236,27 @@ def test_a_machine_without_the_binding_is_told_what_brings_it(
     monkeypatch.setitem(__import__("sys").modules, "nftables", None)
     with pytest.raises(MissingError, match="apt-get install python3-nftables"):
         Nft()
+
+
+@pytest.mark.parametrize(
+    ("lacks", "turning", "says"),
+    [
+        (" hook output ", Turning.NONE, "cannot redirect"),
+        (" hook prerouting ", Turning.NONE, "cannot refuse before NAT"),
+        (" fib ", Turning.SOCKETS, "fib expression"),
+        ("nothing of it", Turning.ALL, ""),
+    ],
+)
+def test_what_can_be_turned_is_asked_of_the_kernel_without_a_change(
+    lacks: str, turning: Turning, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(command: str) -> tuple[int, str, str]:
+        return (-1, "", "Error: Operation not supported\n") if lacks in command else (0, "", "")
+
+    table, contexts = opened(monkeypatch, answer)
+    found, why = table.turning()
+    assert found is turning
+    assert says in why
+    asked = [settings for context in contexts for _, settings in context.asked]
+    assert asked
+    assert all(settings["dry_run"] for settings in asked)
