@@ -112,8 +112,8 @@ if booted; then
     systemctl start ramfw-boot.service
     # The daemon that ends leaves its rules to the one that starts.
     systemctl restart ramfw.service
-    systemctl start ramfw-canary.timer ramfw-explainer.socket ramfw-signer.socket
-    systemctl try-restart ramfw-explainer.service ramfw-signer.service
+    systemctl start ramfw-canary.timer ramfw-{explainer,signer,prober}.socket
+    systemctl try-restart ramfw-{explainer,signer,prober}.service
 fi
 find "$home" -mindepth 1 -maxdepth 1 -type d ! -name "$(basename "$new")" -exec rm --recursive {} +
 echo "install: $("$command" --version) is installed; its policy is /etc/ramfw/policy.toml"

@@ -7,12 +7,12 @@ units=/usr/lib/systemd/system
 engines=(docker containerd buildkit buildkitd crio podman snap.docker.dockerd)
 services=(
     ramfw-boot.service ramfw.service ramfw-canary.timer
-    ramfw-explainer.socket ramfw-signer.socket
+    ramfw-explainer.socket ramfw-signer.socket ramfw-prober.socket
 )
-users=(ramfw ramfw-explainer ramfw-signer)
+users=(ramfw ramfw-explainer ramfw-signer ramfw-prober)
 files=(
     "$units"/{engines.slice,ramfw-boot.service,ramfw.service}
-    "$units"/ramfw-canary.{service,timer} "$units"/ramfw-{explainer,signer}.{service,socket}
+    "$units"/ramfw-canary.{service,timer} "$units"/ramfw-{explainer,signer,prober}.{service,socket}
     /usr/lib/sysusers.d/ramfw{,-explainer}.conf /usr/lib/tmpfiles.d/ramfw.conf
     "$command"
     /usr/share/bash-completion/completions/ramfw

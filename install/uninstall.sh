@@ -12,7 +12,7 @@ if [[ -e $policy ]] && ! cmp --quiet "$policy" install/policy.toml; then
     sed 's/^/    /' "$policy"
 fi
 if booted; then
-    systemctl --quiet stop ramfw-canary.{timer,service} ramfw-{explainer,signer}.{socket,service} \
+    systemctl --quiet stop ramfw-canary.{timer,service} ramfw-{explainer,signer,prober}.{socket,service} \
         ramfw.service 2>/dev/null || true
 fi
 if command -v systemctl >/dev/null; then

@@ -27,7 +27,16 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, policyfile
 from ramfw.control_server import CALLER, Arguments, ControlServer
-from ramfw.core.commands import Command, Decide, Note, Program, ReadTable, Release, Resolve, Watch
+from ramfw.core.commands import (
+    Command,
+    Decide,
+    Note,
+    Program,
+    ReadTable,
+    Release,
+    Resolve,
+    Watch,
+)
 from ramfw.core.engine import CANARY_SILENCE, Engine
 from ramfw.core.events import (
     Address,
@@ -48,9 +57,10 @@ from ramfw.core.events import (
 )
 from ramfw.core.explain import explain
 from ramfw.core.learning import suggestion
-from ramfw.core.marks import MarkLayout
+from ramfw.core.marks import PASSED, MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
+from ramfw.core.probe import Place, Probe
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts
 from ramfw.core.report import report
@@ -68,6 +78,8 @@ from ramfw.observe.openings import OpeningsWatch
 from ramfw.observe.refusals import RefusalLog
 from ramfw.observe.resolver import Resolver
 from ramfw.observe.tamper import TamperWatch
+from ramfw.prober import PROBER_SOCKET
+from ramfw.prober.asking import ask
 from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
 from ramfw.program.lock import NETLINK_NETFILTER
@@ -106,6 +118,7 @@ class Daemon:
         control_path: Path,
         show_life: Callable[[], None],
         state: State | None = None,
+        prober: Path = PROBER_SOCKET,
     ) -> None:
         """Raises MissingError where libnftables is not there.
 
@@ -142,6 +155,7 @@ class Daemon:
         self._tamper: TamperWatch | None = None
         self._blind = ""
         self._keeper = Keeper(state, nft_prefix())
+        self._prober = prober
 
     async def run(self, policy: Policy, text: str = "", problems: tuple[str, ...] = ()) -> None:
         """Until `stop`; see the module's `run`. `problems` of the file that it stands in for."""
@@ -323,6 +337,9 @@ class Daemon:
                 self._start(self._read_table(command))
             case Resolve(name):
                 self._resolve_soon(name)
+            case Probe(place):
+                self._start(self._probe(place))
+                self._events.put_nowait(Tick())  # the loop is to wait no longer than they may
             case Watch():
                 self._watch(command)
             case Note(level, message, fields):
@@ -388,6 +405,11 @@ class Daemon:
                 self._events.put_nowait(await self._resolver.resolve(name, self._events.put_nowait))
         finally:
             self._resolving -= 1
+
+    async def _probe(self, place: Place) -> None:
+        policy = self._engine.policy
+        mark = MarkLayout(policy.mark_mask).value(PASSED) if policy else 0
+        self._events.put_nowait(await ask(self._prober, place, mark))
 
     async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
         def locked() -> T:

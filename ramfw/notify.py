@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from array import array
 from contextlib import suppress
 
 FIRST = 3
@@ -47,6 +48,7 @@ def _send(state: str, descriptors: list[int]) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.connect(address)
-        socket.send_fds(manager, [state.encode()], descriptors)
+        # Without connect(2), which a service may not have the right to.
+        manager.sendmsg([state.encode()], rights if descriptors else [], 0, address)

@@ -11,13 +11,16 @@ from ramfw import journal, memory, policyfile
 from ramfw.core.policy import Policy
 from ramfw.daemon import Daemon
 from ramfw.errors import PolicyError
+from ramfw.prober import PROBER_SOCKET
 from ramfw.state import State
 from ramfw.watchdog import Watchdog
 
 log = logging.getLogger("ramfw")
 
 
-def run(policy: Path, control: Path, directory: Path | None = None) -> int:
+def run(
+    policy: Path, control: Path, directory: Path | None = None, prober: Path = PROBER_SOCKET
+) -> int:
     """Enforce the policy in this network namespace until SIGTERM or `unload`.
 
     In the directory the last good rules and policy are kept; where the policy file is bad at the
@@ -29,7 +32,7 @@ def run(policy: Path, control: Path, directory: Path | None = None) -> int:
     _log_to_stderr()
     state = State(directory) if directory else None
     loaded = _policy_at_start(policy, state)
-    daemon = Daemon(policy, control, Watchdog().beat, state)
+    daemon = Daemon(policy, control, Watchdog().beat, state, prober)
     asyncio.run(daemon.run(*loaded))
     return 0
 

@@ -41,7 +41,7 @@ ORDER = (
     "unload",
     "log",
     "doctor",
-    *("wsl", "boot", "canary", "explainer", "signer"),
+    *("wsl", "boot", "canary", "explainer", "signer", "prober"),
 )
 
 EXIT_CODES = (

@@ -1,4 +1,4 @@
-"""Commands that services run, not people: explainer and signer."""
+"""Commands that services run, not people: explainer, signer and prober."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ import click
 
 from ramfw.cli.base import Instance, examples, main, places
 from ramfw.explainer import SIGNER_SOCKET
+from ramfw.prober import PROBER_SOCKET
 
 SIGNER = click.option(
     "--signer",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # another user may be meant to ask there
     metavar="SOCKET",
     default=SIGNER_SOCKET,
     show_default=True,
     help="The signer's socket.",
+)
+PROBER = click.option(
+    "--prober",
+    type=click.Path(path_type=Path, readable=False),  # another user may be meant to ask there
+    metavar="SOCKET",
+    default=PROBER_SOCKET,
+    show_default=True,
+    help="The socket of the prober, which asks unknown hosts whether they are registries.",
 )
 
 
@@ -47,3 +56,16 @@ def signer(instance: Instance, signer: Path) -> None:
     from ramfw.explainer import service
 
     service.sign(instance.policy, signer)
+
+
+@main.command(hidden=True, epilog=examples("sudo ramfw prober"))
+@PROBER
+def prober(prober: Path) -> None:
+    """Ask hosts on which nothing is known whether they are registries, in the foreground.
+
+    The service ramfw-prober runs it, for `unknown = "probe"`. It is handed each connection by the
+    daemon and opens none. Started as root by itself, it gives up root when it listens.
+    """
+    from ramfw.prober import service
+
+    service.probe(prober)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ramfw.cli.base import FAILED, Instance, a_number, examples, facts_as_json, main, places
+from ramfw.cli.explainer import PROBER
 from ramfw.cli.output import page, print_json, say
 from ramfw.control import NotRunningError, request
 from ramfw.errors import ControlError, KernelError
@@ -32,8 +33,9 @@ RELOAD_TIMEOUT = 60.0
     help="Keep the last good rules and policy there, for the next boot; the unit names "
     "/var/lib/ramfw.",
 )
+@PROBER
 @click.pass_obj
-def run(instance: Instance, state: Path | None) -> None:
+def run(instance: Instance, state: Path | None, prober: Path) -> None:
     """Enforce the policy, in the foreground.
 
     SIGHUP reads the policy again. SIGTERM ends the daemon and leaves the rules in place: what was
@@ -41,7 +43,7 @@ def run(instance: Instance, state: Path | None) -> None:
     """
     from ramfw import start
 
-    sys.exit(start.run(instance.policy, instance.control, state))
+    sys.exit(start.run(instance.policy, instance.control, state, prober))
 
 
 @main.command(

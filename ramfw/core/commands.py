@@ -1,7 +1,8 @@
 """What the engine asks for. Frozen values, carried out by `daemon` with `observe` and `program`.
 
 Each command's completion comes back as a plain event: `Program` as Committed or Rejected,
-`ReadTable` as TableRead, `Resolve` as Resolved. A `Note` and a `Watch` have none.
+`ReadTable` as TableRead, `Resolve` as Resolved, `Probe` as Probed. A `Note` and a `Watch` have
+none.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ramfw.core.policy import ScopeName
+from ramfw.core.probe import Probe
 from ramfw.core.ruleset import Ruleset
 from ramfw.core.transaction import Transaction
 
@@ -92,4 +94,4 @@ class Note:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-Command = Program | ReadTable | Resolve | Release | Decide | Watch | Note
+Command = Program | ReadTable | Resolve | Release | Decide | Probe | Watch | Note

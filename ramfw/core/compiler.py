@@ -37,6 +37,7 @@ from ramfw.core.name_rules import (
     marked,
     name_chains,
     name_sets,
+    own_question,
     set_mark,
     takes_verdict,
     unsettled_ids,
@@ -598,6 +599,8 @@ class _Compiler:
         for scope, level in self._cgroup_levels():
             yield (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")), leads(scope))
         if ScopeName.HOST in self.scopes:
+            if step == "judge" and self.checks_names and self.policy.probes:
+                yield own_question(self.marks)
             yield (leads(ScopeName.HOST),)
 
     # -- marks ---------------------------------------------------------------------------------

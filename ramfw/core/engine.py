@@ -18,7 +18,6 @@ from ramfw.core.addresses import may_open
 from ramfw.core.commands import (
     Command,
     Decide,
-    Fate,
     Note,
     Program,
     ReadTable,
@@ -59,6 +58,7 @@ from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
 from ramfw.core.policy import Policy, ScopeName
+from ramfw.core.probe import Outcome, Probe, Probed
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
 from ramfw.core.refusals import Refusals, journal_fields, sentence
 from ramfw.core.ruleset import CgroupElement, Ruleset
@@ -124,12 +124,12 @@ class Engine:
                 return [program]
             self._answers_held(event, now)
         elif isinstance(event, OpeningsHeld):
-            return [Decide(self._openings_held(event, now))]
+            return self._openings_held(event, now)
         elif isinstance(event, Committed):
             commands += self._committed()
         else:
             commands += self._take_in(event, now)
-            self._housekeeping(now)
+            commands += self._housekeeping(now)
             commands += [Resolve(name) for name in self._due_names(now)]
         if self._touched and self._table_was_read and not (self._pending or self._reading):
             self._touched, self._reading = False, True
@@ -193,6 +193,9 @@ class Engine:
                 yield Note("err", "policy refused, the last good one stays: " + "; ".join(problems))
             case Resolved():
                 self._resolved(event, now)
+                yield from self._given(event)
+            case Probed():
+                yield from self._probed(event, now)
             case WatchChanged(form, problem):
                 self.facts.watch, self._desired = event, None
                 yield Note(
@@ -219,6 +222,8 @@ class Engine:
                 yield from self._rejected(reason, now)
             case NoCgroupMatch():
                 self.facts.by_cgroup, self._desired = False, None
+                # A container on the host's network could call its connections ramfw's own.
+                self.name_check.probing.hindrance = "this kernel cannot tell sockets by cgroup"
             case TableTouched(pid, program):
                 yield self._table_touched(pid, program, now)
             case CanaryReported():
@@ -377,10 +382,34 @@ class Engine:
         usable = [address for address in addresses if may_open(address)]
         return self.leases.learn(name, usable, ttl, server, now)
 
-    def _openings_held(self, event: OpeningsHeld, now: float) -> tuple[Fate, ...]:
+    def _openings_held(self, event: OpeningsHeld, now: float) -> list[Command]:
         """Judge first bytes, after what their servers said before."""
-        self.name_check.copied(event.copies, now, lost=event.lost)
-        return tuple(self.name_check.held(one, self.leases, now) for one in event.segments)
+        check = self.name_check
+        check.copied(event.copies, now, lost=event.lost)
+        fates = [check.held(one, self.leases, now) for one in event.segments]
+        questions = check.probing.questions
+        if not questions:
+            return [Decide(tuple(filter(None, fates)))]
+        check.probing.questions = []
+        return [Decide(tuple(filter(None, fates))), *map(Probe, questions)]
+
+    def _probed(self, event: Probed, now: float) -> Iterable[Command]:
+        """Let those go on who waited for the answer, or not; then ask whose name it is."""
+        before = self.name_check.probing.problem
+        if fates := self.name_check.probed(event, now):
+            yield Decide(fates)
+        if event.outcome is Outcome.REGISTRY:
+            yield Note("warning", f"{event.place} is a registry: {event.evidence}; it is refused")
+            if event.place.name:
+                yield Resolve(event.place.name)
+        elif event.problem and event.problem != before:
+            yield Note("warning", f"unknown hosts pass, for none can be asked: {event.problem}")
+
+    def _given(self, event: Resolved) -> Iterable[Command]:
+        """Refuse a registry that was found everywhere, if the name is really its own."""
+        addresses = [answer.address.packed for answer in event.answers]
+        if self.name_check.probing.given(event.name, addresses):
+            yield Note("info", f"{event.name} is refused at every address")
 
     def _let_go(self, handles: Iterable[int]) -> Iterable[Command]:
         """Release those that still wait."""
@@ -388,9 +417,10 @@ class Engine:
         if still:
             yield Release(still)
 
-    def _housekeeping(self, now: float) -> None:
+    def _housekeeping(self, now: float) -> Iterable[Command]:
         self.ledger.touch(self.leases.expire(now))
-        self.name_check.expire(now)
+        if late := self.name_check.expire(now):
+            yield Decide(late)
         if self._static_due is not None and self._static_due <= now:
             self.ledger.touch(self.permissions.places())
             self._static_due = now + LIFE_OF_STATIC / 2

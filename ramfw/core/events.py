@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ramfw.core.flows import Flags
 from ramfw.core.policy import Policy, ScopeName
+from ramfw.core.probe import Probed
 from ramfw.core.tablestate import TableState
 from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
@@ -299,6 +300,7 @@ Event = (
     | Resolved
     | AnswersHeld
     | OpeningsHeld
+    | Probed
     | WatchChanged
     | ServersChanged
     | LinksChanged

@@ -30,6 +30,8 @@ from ramfw.core.policy import (
 )
 from ramfw.core.policy_lints import allow_lines
 from ramfw.core.policy_networks import written
+from ramfw.core.probe import Place as Asked
+from ramfw.core.probing import Found
 from ramfw.core.reference import HTTPS_PORT, Kind, Reference
 from ramfw.core.registries import Role
 from ramfw.core.watch_rules import WatchForm
@@ -191,6 +193,9 @@ class _Explainer:
             reason = self._reason_of_entries(place, entries)
             return reason + (self._unresolved(place.host) if self._scopes(entries) else "")
         fate = self._fate(place, self._judged)
+        if (registry := self._found(place)) is not None:
+            why = f"it was found to be a registry ({_where(registry)})"
+            return f"no [[allow]] names it, and {why}: {fate}"
         other = sorted({port for _, ports in self._covering(place.host) for port in ports})
         if other:
             ports = _and(str(port) for port in other)
@@ -234,6 +239,8 @@ class _Explainer:
             why = "no [[allow]] permits it, and no permitted name has it"
         else:
             why = "no [[allow]] permits it by address"
+        if (registry := self._found(place)) is not None:
+            why += f", and it was found to be a registry ({_where(registry)})"
         return [self._host(place, [], f"{why}: {self._fate(place, self._judged)}", [])]
 
     def _as_server(self, address: Address) -> Iterator[Explanation]:
@@ -327,7 +334,9 @@ class _Explainer:
             return False
         if self._policy.scope_mode(scope) is ScopeMode.REGISTRIES:
             known = self._catalog.registry_of(place.host) is not None
-            refuses = self._policy.unknown_hosts(scope) is UnknownHosts.REFUSE
+            unknown = self._policy.unknown_hosts(scope)
+            found = unknown is UnknownHosts.PROBE and self._found(place) is not None
+            refuses = found or unknown is UnknownHosts.REFUSE
             return place.protocol is Protocol.TCP and (known or refuses)
         if place.protocol is Protocol.UDP:
             return place.port == HTTPS_PORT
@@ -336,6 +345,18 @@ class _Explainer:
             ScopeName.HOST: self._policy.host.registry_ports,
         }
         return place.port in others[scope]
+
+    def _found(self, place: _Place) -> Found | None:
+        """The registry that was found by asking a host on which nothing was known."""
+        if self._engine is None or not self._policy.probes:
+            return None
+        probing = self._engine.name_check.probing
+        try:
+            address = ip_address(place.host)
+        except ValueError:
+            return probing.registry_of(place.host, self._now)
+        known = probing.known(Asked("", address.packed, place.port), self._now)
+        return known if isinstance(known, Found) else None
 
     def _hint(
         self, asked: Reference, registry: Known | None, addresses: tuple[Address, ...]
@@ -374,6 +395,11 @@ class _Explainer:
         if registry is not None and permitted and refused:
             names = _and(host["host"] for host in refused)
             yield f"What the registry keeps on {names} cannot be pulled."
+        if self._policy.probes and refused and registry is None:
+            yield (
+                "A host on which nothing is known is asked at its first connection whether it is a "
+                "registry, and is refused where it is."
+            )
         shared = sorted({host["shared"] for host in hosts if host["permitted"] and host["shared"]})
         watch = self._engine.facts.watch if self._engine else None
         checked = watch is not None and watch.names
@@ -386,6 +412,12 @@ class _Explainer:
             proxies = [e.label for e in self._policy.entries if e.kind is EntryKind.PROXY]
             if proxies:
                 yield f"Through the permitted proxy {_and(proxies)} it may be reached all the same."
+
+
+def _where(found: Found) -> str:
+    """Where it was found to be a registry, and by what."""
+    where = "" if found.everywhere else ", and is refused there alone"
+    return f"{found.place} was asked: {found.evidence}{where}"
 
 
 def _addresses(asked: Reference) -> tuple[Address, ...]:

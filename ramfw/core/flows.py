@@ -337,6 +337,11 @@ class Flows:
         self._enter(key, flow, _State.PERMITTED, now)
         return True
 
+    def asked(self, key: Hashable) -> object | None:
+        """The flow whose judgement is awaited, as something to tell it by; None where none is."""
+        flow = self._flows.get(key)
+        return flow if flow is not None and flow.state is _State.ASKED else None
+
     def refused(self, key: Hashable, now: float, reason: Reason = Reason.NOT_PERMITTED) -> None:
         """The flow was judged badly, or is to end for another reason."""
         flow = self._flows.get(key)

@@ -26,6 +26,8 @@ from ramfw.core.leases import Leases
 from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
 from ramfw.core.opening import Hello, Opening, Unfinished
 from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
+from ramfw.core.probe import Outcome, Place, Probed
+from ramfw.core.probing import Count, Found, Probing, Waiting
 from ramfw.core.server_names import (
     Address,
     Connection,
@@ -46,6 +48,8 @@ A_MOMENT = 2.0
 """Seconds in which the kernel's copy of a refused packet comes."""
 MOST_ALIKE = 1024
 """Hellos whose judgement is remembered; then it begins anew."""
+NOTHING_KNOWN = "nothing is known about this host"
+REGISTRY = "it was asked, and is a registry that is not permitted"
 _UNSEEN = first_bytes.Refuse(first_bytes.Reason.UNSEEN)
 
 
@@ -72,6 +76,9 @@ class NameCheck:
         self._settled: dict[Hashable, int] = {}
         self._names = ServerNames({}, NO_CATALOG)
         self._alike: dict[tuple[Hashable, ...], tuple[Judgement, int | None]] = {}
+        self._unseen: dict[Hashable, int] = {}
+        """Flows that were read from where they were: nobody knows that a server opened them."""
+        self.probing = Probing()
         self._policy: Policy | None = None
         self.judged: Counter[str] = Counter()
         """How many openings were permitted, passed and refused."""
@@ -98,6 +105,7 @@ class NameCheck:
         for copy in copies:
             if copy.opens:
                 if self._flows.opened(copy.key, copy.acknowledged, now):
+                    self._unseen.pop(copy.key, None)
                     self._settled.pop(copy.key, None)
                     self._judged.pop(copy.key, None)
             elif self._flows.acknowledged(copy.key, copy.acknowledged, now):
@@ -105,8 +113,8 @@ class NameCheck:
                 if entry_id is not None:
                     _remember(self._settled, copy.key, entry_id)
 
-    def held(self, segment: HeldSegment, leases: Leases, now: float) -> Fate:
-        """What becomes of a packet with data that waits."""
+    def held(self, segment: HeldSegment, leases: Leases, now: float) -> Fate | None:
+        """What becomes of a packet with data that waits; None where its host is asked first."""
         settled = self._settled.pop(segment.key, None)
         if settled is not None:
             return Fate(segment.handle, settled)
@@ -116,6 +124,7 @@ class NameCheck:
         if verdict == _UNSEEN and self._mode(segment.scope) is ScopeMode.REGISTRIES:
             self.judged["unseen"] += 1
             self._flows.opened(segment.key, segment.sequence, now)
+            _remember(self._unseen, segment.key, 0)
             verdict = self._segment(segment, now)
         match verdict:
             case first_bytes.PassOn():
@@ -137,7 +146,9 @@ class NameCheck:
     def _mode(self, scope: ScopeName) -> ScopeMode:
         return self._policy.scope_mode(scope) if self._policy else ScopeMode.STRICT
 
-    def _judge(self, segment: HeldSegment, opening: Opening, leases: Leases, now: float) -> Fate:
+    def _judge(
+        self, segment: HeldSegment, opening: Opening, leases: Leases, now: float
+    ) -> Fate | None:
         answered = leases.names_of(segment.destination)
         judgement, entry_id = self._judgement(segment, opening, answered)
         if entry_id is not None:
@@ -145,11 +156,13 @@ class NameCheck:
             self._flows.permitted(segment.key, now)
             _remember(self._judged, segment.key, entry_id)
             return Fate(segment.handle)
+        if isinstance(judgement, Unknown) and self._unknown(segment.scope) is UnknownHosts.PROBE:
+            return self._unknown_host(segment, judgement, now)
         self._flows.refused(segment.key, now)
         if isinstance(judgement, server_names.Refuse):
             return self._refuse(segment, judgement.name, judgement.reason, now)
         host = judgement.host if isinstance(judgement, Unknown) else None
-        return self._refuse(segment, host or "", "nothing is known about this host", now)
+        return self._refuse(segment, host or "", NOTHING_KNOWN, now)
 
     def _judgement(
         self, segment: HeldSegment, opening: Opening, answered: tuple[str, ...]
@@ -186,6 +199,50 @@ class NameCheck:
             case _:
                 return None
 
+    def _unknown_host(self, segment: HeldSegment, judgement: Unknown, now: float) -> Fate | None:
+        """What becomes of a connection to a host that is asked whether it is a registry."""
+        place = Place(judgement.host or "", segment.destination, judgement.port)
+        known = self.probing.known(place, now)
+        if isinstance(known, Found):
+            return self._end_wait(segment, known, now)
+        if known is Outcome.SILENT:
+            self.probing.counts[Count.UNANSWERED] += 1
+        if known is None:
+            flow = self._flows.asked(segment.key)
+            # Behind a proxy the host is elsewhere. And where no server is known to have answered
+            # this client, another filter may keep the two apart: this is no way round it.
+            if judgement.proxied or segment.key in self._unseen:
+                self.probing.counts[Count.UNASKED] += 1
+            elif self.probing.wait(segment, flow, place, now):
+                return None
+        return self._end_wait(segment, None, now)
+
+    def probed(self, event: Probed, now: float) -> tuple[Fate, ...]:
+        """A host was asked: what becomes of the packets that waited for it."""
+        waited = self.probing.answered(event, now)
+        known = self.probing.known(event.place, now)
+        found = known if isinstance(known, Found) else None
+        return tuple(self._after_wait(one, found, now) for one in waited)
+
+    def _after_wait(self, waited: Waiting, found: Found | None, now: float) -> Fate:
+        if self._flows.asked(waited.segment.key) is not waited.flow:
+            # It was refused meanwhile, or forgotten, or another has its place.
+            return Fate(waited.segment.handle, dropped=True)
+        return self._end_wait(waited.segment, found, now)
+
+    def _end_wait(self, segment: HeldSegment, found: Found | None, now: float) -> Fate:
+        # The policy may be another one than when the wait began.
+        unknown, mode = self._unknown(segment.scope), self._mode(segment.scope)
+        is_open = mode is ScopeMode.REGISTRIES and unknown is not UnknownHosts.REFUSE
+        if found is None and is_open:
+            self.judged["passed"] += 1
+            self._flows.permitted(segment.key, now)
+            _remember(self._judged, segment.key, PASSED)
+            return Fate(segment.handle)
+        self._flows.refused(segment.key, now)
+        name, reason = ("", NOTHING_KNOWN) if found is None else (found.place.name, REGISTRY)
+        return self._refuse(segment, name, reason, now)
+
     def _unknown(self, scope: ScopeName) -> UnknownHosts:
         return self._policy.unknown_hosts(scope) if self._policy else UnknownHosts.REFUSE
 
@@ -211,14 +268,20 @@ class NameCheck:
 
     # -- time ----------------------------------------------------------------------------------
 
-    def expire(self, now: float) -> None:
-        """Forget flows that ran out of time: what they still send is refused."""
+    def expire(self, now: float) -> tuple[Fate, ...]:
+        """Forget flows that ran out of time: what they still send is refused.
+
+        What becomes of packets that waited long enough for their host's answer.
+        """
+        late = tuple(self._after_wait(one, None, now) for one in self.probing.overdue(now))
         for expired in self._flows.expire(now):
             self._judged.pop(expired.key, None)
+        return late
 
     def next_deadline(self) -> float | None:
         """When `expire` has something to do."""
-        return self._flows.next_deadline()
+        times = (self._flows.next_deadline(), self.probing.next_deadline())
+        return min((time for time in times if time is not None), default=None)
 
 
 def _remember(known: dict[Hashable, int], key: Hashable, entry_id: int) -> None:

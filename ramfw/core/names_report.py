@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from itertools import islice
 from typing import Any
 
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy, ScopeMode, ScopeName
-from ramfw.core.tablestate import Count, Counts
+from ramfw.core.probing import Count, Probing
+from ramfw.core.tablestate import Count as Counter
+from ramfw.core.tablestate import Counts
 
 MOST_SHOWN = 50
 """Refusals, the latest first."""
-NOTHING = Count()
+MOST_FOUND_SHOWN = 200
+NOTHING = Counter()
 
 
 def names_report(
@@ -28,6 +32,7 @@ def names_report(
         **{what: check.judged[what] for what in ("permitted", "passed", "refused", "unseen")},
         "openings": counts.named.get("openings", NOTHING).packets,
         "unread": counts.named.get("unread", NOTHING).packets,
+        "probe": _probe(check.probing, now),
         "refusals": [
             {
                 "ago": now - refusal.when,
@@ -42,8 +47,28 @@ def names_report(
     }
 
 
+def _probe(probing: Probing, now: float) -> dict[str, Any]:
+    """What was asked, and the registries that were found, which are refused to everybody."""
+    return {
+        **{str(count): probing.counts[count] for count in Count},
+        "waiting": probing.waiting,
+        "problem": probing.hindrance or probing.problem,
+        "registries": [
+            {
+                "name": found.place.name,
+                "address": str(ip_address(found.place.address)),
+                "port": found.place.port,
+                "ago": now - found.when,
+                "evidence": str(found.evidence),
+                "everywhere": found.everywhere,
+            }
+            for found in islice(probing.registries(now), MOST_FOUND_SHOWN)
+        ],
+    }
+
+
 def names_problems(
-    policy: Policy, counts: Counts, *, checked: bool
+    check: NameCheck, policy: Policy, counts: Counts, *, checked: bool
 ) -> Iterator[tuple[str, str, str]]:
     """What is not enforced: what, what follows, and what mends it."""
     scopes = {policy.scope_mode(scope) for scope in ScopeName}
@@ -55,6 +80,20 @@ def names_problems(
                 "asked there; mode registries is strict for containers, and off for the host"
             ),
             "ramfw doctor; [names] required = true does not start so",
+        )
+    probing = check.probing
+    if policy.probes and checked and (probing.hindrance or probing.problem):
+        yield (
+            f"unknown hosts are not asked: {probing.hindrance or probing.problem}",
+            "a registry that the catalogue does not know passes as any web site does",
+            "" if probing.hindrance else "systemctl start ramfw-prober.socket",
+        )
+    passed = [probing.counts[count] for count in (Count.UNASKED, Count.UNANSWERED)]
+    if policy.probes and any(passed):
+        yield (
+            f"{passed[0]:,} connections to unknown hosts passed unasked, {passed[1]:,} unanswered",
+            "a registry may have been among them",
+            "",
         )
     unread = counts.named.get("unread", NOTHING).packets
     if unread:

@@ -43,6 +43,8 @@ class UnknownHosts(StrEnum):
     """What happens in mode `registries` to a TLS host on which nothing is known."""
 
     ALLOW = "allow"
+    PROBE = "probe"
+    """It is asked once whether it is a registry, and is refused where it is."""
     REFUSE = "refuse"
 
 
@@ -218,6 +220,15 @@ class Policy:
                 return self.host.unknown
             case _:
                 return UnknownHosts.REFUSE
+
+    @property
+    def probes(self) -> bool:
+        """Whether hosts on which nothing is known are asked, in any scope."""
+        return any(
+            self.scope_mode(scope) is ScopeMode.REGISTRIES
+            and self.unknown_hosts(scope) is UnknownHosts.PROBE
+            for scope in ScopeName
+        )
 
     def by_addresses(self) -> Policy:
         """The same where names cannot be checked: what tells registries by name cannot be."""

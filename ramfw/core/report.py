@@ -287,7 +287,8 @@ def _problems(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tuple[
             f'mode = "strict" under [scopes.{off[0]}]',
         )
     yield from _catalog_problem(policy)
-    yield from names_problems(policy, counts, checked=_checks_names(engine))
+    checks = _checks_names(engine)
+    yield from names_problems(engine.name_check, policy, counts, checked=checks)
     if any(entry.kind == "proxy" for entry in policy.entries) and not _checks_names(engine):
         yield (
             "what is asked of a permitted proxy is not checked",

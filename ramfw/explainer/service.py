@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import pwd
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,13 +18,14 @@ from ramfw.explainer.signer import Signer
 from ramfw.explainer.signing import LONGEST_LINE
 from ramfw.explainer.tls import CHUNK
 from ramfw.notify import notify
+from ramfw.unprivileged import (
+    BACKLOG,
+    SIGN_OF_LIFE,
+    become_nobody,
+    listen_at,
+    log_to_stderr,
+)
 
-log = logging.getLogger("ramfw")
-
-UNPRIVILEGED = "nobody"
-BACKLOG = 1024
-SIGN_OF_LIFE = 1.0
-"""Seconds between two; without one for a few, the service manager starts the process anew."""
 MOST_FILES = 4096
 """More than connections at once and a whole backlog, all accepted before one is answered."""
 
@@ -37,9 +34,9 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 def explain(policy: Path, signer: Path) -> None:
     """Answer refused connections until SIGTERM. Raises ControlError where it cannot listen."""
-    _log_to_stderr()
+    log_to_stderr()
     listeners = passed_sockets() or [_listen_everywhere(EXPLAINER_PORT)]
-    _become_nobody()
+    become_nobody()
     some, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if some < min(MOST_FILES, most):  # the service has the right to so many, but not to change it
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(MOST_FILES, most), most))
@@ -48,9 +45,9 @@ def explain(policy: Path, signer: Path) -> None:
 
 def sign(policy: Path, path: Path) -> None:
     """Sign for refused names until SIGTERM. Raises ControlError, MissingError."""
-    _log_to_stderr()
+    log_to_stderr()
     serve = Signer(policy).serve
-    listeners = passed_sockets() or [_listen_at(path)]
+    listeners = passed_sockets() or [listen_at(path)]
     asyncio.run(_serve(listeners, serve, LONGEST_LINE))
 
 
@@ -91,37 +88,3 @@ def _listen_everywhere(port: int) -> socket.socket:
         raise ControlError(
             f"cannot listen on port {port}: {why}: ss -ltnp sport = :{port}"
         ) from error
-
-
-def _listen_at(path: Path) -> socket.socket:
-    """A unix socket that only this user can ask."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        path.unlink(missing_ok=True)
-        listener.bind(str(path))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ControlError(f"cannot listen at {path}: {error.strerror or error}") from error
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _become_nobody() -> None:
-    """Give up root, for good: strangers are talked to from here on."""
-    if os.geteuid() != 0:
-        return
-    nobody = pwd.getpwnam(UNPRIVILEGED)
-    os.setgroups([])
-    os.setresgid(nobody.pw_gid, nobody.pw_gid, nobody.pw_gid)
-    os.setresuid(nobody.pw_uid, nobody.pw_uid, nobody.pw_uid)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False

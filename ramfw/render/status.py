@@ -36,6 +36,7 @@ def status(facts: Fields, page: Page) -> list[str]:
         *_refusals_elsewhere(facts, page),
         *_latest(facts["refusals"], page),
         *_refused_by_name(facts["names"], page),
+        *_found_by_asking(facts["names"]["probe"], page),
         *_policy_problems(facts["policy_problems"], page),
         *_problems(facts["problems"], page),
     ]
@@ -310,6 +311,24 @@ def _refused_by_name(names: Fields, page: Page) -> Iterator[str]:
         what = f"{clean(one['name'])} at " if one["name"] else ""
         told = f"{what}{where}:{one['port']}, {one['scope']}, {span(one['ago'])} ago"
         yield from page.wrap(f"{told}: {one['reason']}", 2, 4)
+
+
+def _found_by_asking(probe: Fields, page: Page) -> Iterator[str]:
+    registries = probe["registries"]
+    if not registries:
+        return
+    shown = registries[: MOST_NAMES if page.width >= WIDE else FEW]
+    yield ""
+    yield page.paint("REGISTRIES FOUND BY ASKING, AND REFUSED", "bold")
+    for one in shown:
+        where = f"[{one['address']}]" if ":" in one["address"] else one["address"]
+        name = clean(one["name"])
+        what = f"{name} at {where}:{one['port']}" if name else f"{where}:{one['port']}"
+        how = "refused at every address" if one["everywhere"] else "refused there"
+        told = f"{what}, {span(one['ago'])} ago: {one['evidence']}; {how}"
+        yield from page.wrap(told, 2, 4)
+    if len(registries) > len(shown):
+        yield from page.wrap(f"and {len(registries) - len(shown):,} more", 2)
 
 
 def _policy_problems(problems: list[str], page: Page) -> Iterator[str]:

@@ -29,6 +29,7 @@ ENGINE_IN_SLICE = "engines.slice/docker.service"
 RAMFW = "system.slice/ramfw.service"
 EXPLAINER = "system.slice/ramfw-explainer.service"
 SIGNER = "system.slice/ramfw-signer.service"
+PROBER = "system.slice/ramfw-prober.service"
 ACTIVATED = (
     *(PYTHON, "-I", str(PROGRAMS / "activate.py"), "307", "unshare", "--net"),
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
@@ -56,6 +57,7 @@ class Host:
         self.engine: Process | None = None
         self.explainer: Process | None = None
         self.signer: Process | None = None
+        self.prober: Process | None = None
 
     def connect(self) -> None:
         """Give the host its addresses, its resolver, and trust in the lab's authority."""
@@ -272,6 +274,27 @@ class Host:
         )
         return self.explainer
 
+    def start_prober(self, *, by_hand: bool = False) -> Process:
+        """Start the prober as its service would: no right, and a network with nothing in it.
+
+        By hand it listens by itself, in this host's network, and gives up root.
+        """
+        if by_hand:
+            self.prober = self._start_service(PROBER, "prober")
+            return self.prober
+        path = self.namespace.root / "run" / "ramfw-prober.sock"
+        path.unlink(missing_ok=True)
+        self.prober = self._start_service(
+            PROBER, "prober", before=(*ACTIVATED[:3], "/run/ramfw-prober.sock", *ACTIVATED[4:])
+        )
+        return self.prober
+
+    def stop_prober(self) -> None:
+        """End the prober, if it runs."""
+        if self.prober is not None:
+            self.prober.stop(signal.SIGKILL)
+        self.prober = None
+
     def stop_explainer(self) -> None:
         """End the explainer, and the signer, if they run."""
         for process in (self.explainer, self.signer):
@@ -307,6 +330,7 @@ class Host:
     def forget_ramfw(self) -> None:
         """End the daemon, if one runs, and remove its table: the host is as it was."""
         self.stop_explainer()
+        self.stop_prober()
         self.kill_ramfw()
         self.daemon = None
         self.run("nft", "delete", "table", "inet", "ramfw")

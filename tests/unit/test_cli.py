@@ -20,6 +20,7 @@ from ramfw import __version__, doctor, start
 from ramfw.cli import main
 from ramfw.core.transaction import DeleteTable, Transaction
 from ramfw.errors import ControlError, KernelError, MissingError, PolicyError, Problem
+from ramfw.prober import PROBER_SOCKET
 from ramfw.program import nft
 from tests.unit.example_engine import example_status
 from tests.unit.fake_daemon import fake_daemon
@@ -145,16 +146,17 @@ def test_the_policy_is_taken_before_and_after_the_command_and_from_the_environme
 def test_run_is_handed_the_policy_and_the_socket_and_its_code_is_returned(
     good: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[Path, Path, Path | None]] = []
+    seen: list[tuple[Path, Path, Path | None, Path]] = []
 
-    def run(policy: Path, control: Path, state: Path | None) -> int:
-        seen.append((policy, control, state))
+    def run(policy: Path, control: Path, state: Path | None, prober: Path) -> int:
+        seen.append((policy, control, state, prober))
         return 1
 
     monkeypatch.setattr(start, "run", run)
     assert ramfw("--policy", good, "run", "--control", path).exit_code == 1
-    assert ramfw("run", "--policy", good, "--control", path, "--state", "/s").exit_code == 1
-    assert seen == [(good, path, None), (good, path, Path("/s"))]
+    more = ("--state", "/s", "--prober", "/p")
+    assert ramfw("run", "--policy", good, "--control", path, *more).exit_code == 1
+    assert seen == [(good, path, None, PROBER_SOCKET), (good, path, Path("/s"), Path("/p"))]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_run_is_handed_the_policy_and_the_socket_and_its_code_is_returned(
 def test_run_that_cannot_begin_says_why(
     error: Exception, code: int, good: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(_policy: Path, _control: Path, _state: Path | None) -> int:
+    def run(_policy: Path, _control: Path, _state: Path | None, _prober: Path) -> int:
         raise error
 
     monkeypatch.setattr(start, "run", run)

@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,13 +40,13 @@ def test_where_nobody_listens_nothing_happens(
     address: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
-    original = socket.socket.connect
+    original = socket.socket.sendmsg
 
-    def connect(self: socket.socket, where: str) -> None:
-        tried.append(where)
-        original(self, where)
+    def sendmsg(self: socket.socket, said: list[bytes], rights: Any, flags: int, to: str) -> int:  # noqa: ANN401
+        tried.append(to)
+        return original(self, said, rights, flags, to)
 
-    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket.socket, "sendmsg", sendmsg)
     if address is None:
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     else:

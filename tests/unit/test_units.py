@@ -8,6 +8,7 @@ import pytest
 
 from ramfw.core.turn_rules import EXPLAINER_PORT
 from ramfw.explainer import SIGNER_SOCKET
+from ramfw.prober import PROBER_SOCKET
 
 UNITS = Path(__file__).parents[2] / "systemd/system"
 
@@ -17,8 +18,8 @@ def settings(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
 
-@pytest.mark.parametrize("name", ["explainer", "signer"])
-def test_neither_process_can_do_anything_but_answer(name: str) -> None:
+@pytest.mark.parametrize("name", ["explainer", "signer", "prober"])
+def test_no_such_process_can_do_anything_but_answer(name: str) -> None:
     service = settings(f"ramfw-{name}.service")
     assert service["CapabilityBoundingSet"] == ""
     assert "AmbientCapabilities" not in service
@@ -46,4 +47,15 @@ def test_only_the_explainer_can_ask_the_signer() -> None:
     assert (socket["SocketUser"], socket["SocketMode"]) == ("ramfw-explainer", "0600")
     users = UNITS.parent / "sysusers.d/ramfw-explainer.conf"
     named = {line.split()[1] for line in users.read_text().splitlines() if line[:2] == "u "}
-    assert named == {"ramfw-explainer", "ramfw-signer"}
+    assert named == {"ramfw-explainer", "ramfw-signer", "ramfw-prober"}
+
+
+def test_only_the_daemon_can_ask_the_prober_which_leads_no_connection_elsewhere() -> None:
+    socket = settings("ramfw-prober.socket")
+    assert socket["ListenStream"] == str(PROBER_SOCKET)
+    assert (socket["SocketUser"], socket["SocketMode"]) == (
+        settings("ramfw.service")["User"],
+        "0600",
+    )
+    unit = (UNITS / "ramfw-prober.service").read_text()
+    assert "SystemCallFilter=~connect io_uring_setup\n" in unit

@@ -1,6 +1,6 @@
 """Listens on a port as a service manager would, and becomes a command that is given the socket.
 
-Arguments: the port, and the command. The command keeps this process's id (sd_listen_fds(3)).
+Arguments: the port or a path, and the command, which keeps this process's id (sd_listen_fds(3)).
 """
 
 import os
@@ -10,10 +10,20 @@ import sys
 FIRST = 3
 
 
+def listen(where: str) -> socket.socket:
+    if where.isdigit():
+        return socket.create_server(
+            ("", int(where)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024
+        )
+    os.umask(0o177)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(where)
+    listener.listen(1024)
+    return listener
+
+
 def main() -> None:
-    listener = socket.create_server(
-        ("", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024
-    )
+    listener = listen(sys.argv[1])
     os.dup2(listener.fileno(), FIRST)
     os.set_inheritable(FIRST, True)  # noqa: FBT003 - the os module's own form
     os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))

@@ -57,7 +57,7 @@ class Story:
     def hears(self, acknowledged: int, *, opens: bool = False, lost: bool = False) -> None:
         self.check.copied([Copied("flow", acknowledged, opens)], self.now, lost=lost)
 
-    def sends(self, payload: bytes, at: int = 0, flags: Flags = NO_FLAGS) -> Fate:
+    def sends(self, payload: bytes, at: int = 0, flags: Flags = NO_FLAGS) -> Fate | None:
         where = (ADDRESS.packed, 443, FIRST + at, payload, flags)
         return self.check.held(
             HeldSegment(HANDLE, "flow", self.scope, *where), self.leases, self.now
@@ -67,7 +67,7 @@ class Story:
     def listening(self) -> Fate:
         return Fate(HANDLE, UNSETTLED[self.scope][2])
 
-    def settles(self, name: str) -> Fate:
+    def settles(self, name: str) -> Fate | None:
         """The whole of a connection, to the fate of the packet after its hello."""
         first = client_hello(name)
         self.opens()

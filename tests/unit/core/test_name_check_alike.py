@@ -52,7 +52,7 @@ class Machine:
         destination: bytes = HERE,
         port: int = 443,
         scope: ScopeName = ScopeName.ENGINES,
-    ) -> Fate:
+    ) -> Fate | None:
         self.flows += 1
         self.check.copied([Copied(self.flows, 100, opens=True)], 0, lost=False)
         payload = hello(server_name(name.encode()))

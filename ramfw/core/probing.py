@@ -1,0 +1,256 @@
+"""Which hosts, of those on which nothing is known, are registries: asked once, and remembered.
+
+Pure. Times are seconds on the caller's monotonic clock. In mode `registries` with
+`unknown = "probe"` the first connection to such a host waits while the host is asked; nobody else's
+traffic may suffer for that, so all is bounded, and what is beyond a bound passes unasked, counted.
+
+**What is remembered, and for what.** Whoever has a server chooses what it says, and to whom:
+
+- *No registry* counts for a name at one address and port. Who serves a page here and a registry
+  there is asked there too. It is forgotten within the hour, for a page may become a registry.
+- *A registry* counts for the name at every address and port, for a week: it cannot move away. But
+  only once a trusted DNS server has given that address for that name. Otherwise anybody could
+  connect to a server of their own, call it by somebody else's name, and have that name refused on
+  the whole machine. Until then it counts where it was found.
+- *No answer* counts for a minute, so that not each connection waits for it, and each time after
+  for twice as long, up to an hour: there is TLS with no HTTP in it.
+- A client that sends no name is judged by its server's address.
+
+A server that tells ramfw's question from a client's can hide; this is no wall against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from ramfw.core.addresses import may_open
+from ramfw.core.events import HeldSegment
+from ramfw.core.probe import Outcome, Place, Probed
+from ramfw.core.registry_check import Evidence
+
+LONGEST_WAIT = 2.0
+"""Seconds that a connection waits for an answer, at most."""
+MOST_WAITING = 256
+"""Packets that wait at once."""
+MOST_AT_ONCE = 32
+"""Hosts that are asked at once."""
+MOST_AT_AN_ADDRESS = 4
+"""Of them, at one address: one that is slow takes no more."""
+LONGEST_QUESTION = 30.0
+"""Seconds after which a question is given up though nothing came of it, not even a failure."""
+REGISTRY_KEPT = 7 * 86_400.0
+OTHER_KEPT = 3600.0
+SILENT_KEPT = 60.0
+UNWELL = 5.0
+"""Seconds in which nobody waits after the prober could not be asked."""
+MOST_FOUND = 1024
+MOST_OTHERS = 8192
+"""Registries and others that are remembered; the oldest are forgotten first, of each by itself."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# Wider than what DNS names hosts by: people do write underscores.
+_NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A registry that was found. `everywhere`: its name is refused at every address and port."""
+
+    place: Place
+    evidence: Evidence
+    when: float
+    everywhere: bool = False
+
+
+class Waiting(NamedTuple):
+    """A packet that waits; `flow` tells its flow from a later one in its place."""
+
+    segment: HeldSegment
+    flow: object
+    place: Place
+    until: float
+
+
+class _Other(NamedTuple):
+    """A place at which no registry was found, for how long that counts, and until when."""
+
+    outcome: Outcome
+    kept: float
+    until: float
+
+
+class Count(StrEnum):
+    """What is counted, in questions and in connections."""
+
+    ASKED = "asked"
+    FOUND = "found"
+    UNASKED = "passed_unasked"
+    UNANSWERED = "passed_unanswered"
+
+
+class Probing:
+    """All questions, who waits for them, and what came of them."""
+
+    def __init__(self) -> None:
+        self._found: dict[Place, Found] = {}
+        self._by_name: dict[str, Found] = {}
+        self._others: dict[Place, _Other] = {}
+        self._under_way: dict[Place, float] = {}
+        self._waiting: dict[int, Waiting] = {}
+        self._unwell_until = float("-inf")
+        self.questions: list[Place] = []
+        """What is to be asked, until it is taken."""
+        self.counts: Counter[Count] = Counter()
+        self.hindrance = ""
+        """Why nobody is to be asked at all."""
+        self.problem = ""
+        """Why the prober could not be asked the last time; empty where it could."""
+
+    # -- what is known -------------------------------------------------------------------------
+
+    def known(self, place: Place, now: float) -> Found | Outcome | None:
+        """What is remembered: a registry here or of this name, or that it was no registry."""
+        for found in (self._by_name.get(place.name), self._found.get(place)):
+            if found is not None and now < found.when + REGISTRY_KEPT:
+                return found
+        other = self._others.get(place)
+        return other.outcome if other is not None and now < other.until else None
+
+    def registry_of(self, name: str, now: float) -> Found | None:
+        """The registry of this name, at best the one that is refused everywhere."""
+        for found in (self._by_name.get(name), *reversed(self._found.values())):
+            if found and found.place.name == name and now < found.when + REGISTRY_KEPT:
+                return found
+        return None
+
+    def registries(self, now: float) -> Iterable[Found]:
+        """All registries that were found, the latest first."""
+        return (f for f in reversed(self._found.values()) if now < f.when + REGISTRY_KEPT)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def wait(self, segment: HeldSegment, flow: object, place: Place, now: float) -> bool:
+        """Ask, unless it is being asked; whether the packet waits. If not, it passes unasked."""
+        since = self._under_way.get(place)
+        if since is None:
+            if not self._may_ask(place, now):
+                self.counts[Count.UNASKED] += 1
+                return False
+            since = self._under_way[place] = now
+            self.questions.append(place)
+            self.counts[Count.ASKED] += 1
+        until = since + LONGEST_WAIT
+        if until <= now:
+            self.counts[Count.UNANSWERED] += 1
+            return False
+        if len(self._waiting) >= MOST_WAITING:
+            self.counts[Count.UNASKED] += 1
+            return False
+        self._waiting[segment.handle] = Waiting(segment, flow, place, until)
+        return True
+
+    def _may_ask(self, place: Place, now: float) -> bool:
+        here = sum(one.address == place.address for one in self._under_way)
+        return (
+            len(self._under_way) < MOST_AT_ONCE
+            and here < MOST_AT_AN_ADDRESS
+            and now >= self._unwell_until
+            and not self.hindrance
+            and _can_be_asked(place)
+        )
+
+    def answered(self, event: Probed, now: float) -> list[Waiting]:
+        """What came of a question; the packets that waited for it."""
+        self._under_way.pop(event.place, None)
+        if event.outcome is Outcome.UNASKED:
+            self.problem, self._unwell_until = event.problem, now + UNWELL
+        else:
+            self.problem = ""
+        waited = [one for one in self._waiting.values() if one.place == event.place]
+        for one in waited:
+            del self._waiting[one.segment.handle]
+        match event.outcome:
+            case Outcome.REGISTRY if event.evidence is not None:
+                self.counts[Count.FOUND] += 1
+                self._others.pop(event.place, None)
+                self._keep(Found(event.place, event.evidence, now))
+            case Outcome.OTHER:
+                self._let_be(event, OTHER_KEPT, now)
+            case Outcome.SILENT:
+                before = self._others.get(event.place)
+                again = 2 * before.kept if before and before.outcome is Outcome.SILENT else 0.0
+                self._let_be(event, min(max(SILENT_KEPT, again), OTHER_KEPT), now)
+                self.counts[Count.UNANSWERED] += len(waited)
+            case _:
+                self.counts[Count.UNASKED] += len(waited)
+        return waited
+
+    def _let_be(self, event: Probed, kept: float, now: float) -> None:
+        other = _Other(event.outcome, kept, now + kept)
+        _remember(self._others, event.place, other, MOST_OTHERS)
+
+    def given(self, name: str, addresses: Iterable[bytes]) -> bool:
+        """A trusted server gave these addresses for a name: whether it is refused everywhere now.
+
+        True only for the news.
+        """
+        told = set(addresses)
+        known = next(
+            (f for p, f in self._found.items() if p.name == name and p.address in told), None
+        )
+        if known is None or known.everywhere:
+            return False
+        self._keep(replace(known, everywhere=True))
+        return True
+
+    def recall(self, known: Found) -> None:
+        """Take in a registry that was found before this daemon began."""
+        self._keep(known)
+
+    def _keep(self, known: Found) -> None:
+        _remember(self._found, known.place, known, MOST_FOUND)
+        if known.everywhere:
+            _remember(self._by_name, known.place.name, known, MOST_FOUND)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def overdue(self, now: float) -> list[Waiting]:
+        """The packets that wait no longer."""
+        gone = [place for place, at in self._under_way.items() if at + LONGEST_QUESTION <= now]
+        for place in gone:
+            del self._under_way[place]
+        # Not in order: who comes while a question is under way waits only for what is left.
+        late = [one for one in self._waiting.values() if one.until <= now]
+        for one in late:
+            del self._waiting[one.segment.handle]
+        self.counts[Count.UNANSWERED] += len(late)
+        return late
+
+    def next_deadline(self) -> float | None:
+        """When `overdue` has something to do."""
+        if not self._waiting:
+            return None
+        return min(one.until for one in self._waiting.values())
+
+
+def _can_be_asked(place: Place) -> bool:
+    """Whether the question may be put there, and can name its host."""
+    return may_open(place.address) and (not place.name or _NAME.fullmatch(place.name) is not None)
+
+
+def _remember(known: dict[K, V], key: K, value: V, most: int) -> None:
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > most:
+        del known[next(iter(known))]
