@@ -16,6 +16,7 @@ from ramfw.core.addresses import may_open
 from ramfw.core.probe import Outcome, Place, Probed
 from ramfw.prober import protocol
 
+MARK = socket.SO_MARK
 LONGEST_CONNECT = 3.0
 PATIENCE = 9.0
 """Seconds for all of it; the prober gives up before."""
@@ -54,7 +55,7 @@ def _socket(place: Place, mark: int) -> socket.socket:
     stranger = socket.socket(socket.AF_INET if is_v4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
         stranger.setblocking(False)  # noqa: FBT003 - the socket module's own form
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        stranger.setsockopt(socket.SOL_SOCKET, MARK, mark)
     except OSError:
         stranger.close()
         raise

@@ -80,8 +80,9 @@ class Prober:
         )
         try:
             writer.write(answer.request)
-            while not answer.is_whole:
-                answer.receive(await reader.read(CHUNK))
+            while not answer.is_whole and (data := await reader.read(CHUNK)):
+                answer.receive(data)
+            answer.receive(b"")
         finally:
             writer.transport.abort()
 

@@ -17,6 +17,7 @@ LONGEST_BODY = 8 * 1024
 MOST_INTERIM = 8
 """Interim answers (1xx) before the real one."""
 HTTPS_PORT = 443
+_HTTP = b"HTTP/"
 
 
 class RegistryAnswer:
@@ -40,6 +41,8 @@ class RegistryAnswer:
         self._response: h11.Response | None = None
         self._body = b""
         self._interim = 0
+        self._ended = False
+        self._start = b""
         self.is_whole = False
         """Whether nothing that comes could change the finding."""
 
@@ -48,7 +51,12 @@ class RegistryAnswer:
 
         Where it ends before an answer began, it never becomes whole.
         """
-        if self.is_whole:
+        if self.is_whole or self._ended:
+            return
+        self._ended = not data
+        self._start = (self._start + data)[: len(_HTTP)]
+        if not _HTTP.startswith(self._start):
+            self.is_whole = True
             return
         try:
             self._connection.receive_data(data)

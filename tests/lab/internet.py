@@ -52,6 +52,10 @@ class Service(IntEnum):
     GREETER = 10006
     DATABASE = 10007
     SINK = 10008
+    PAGE = 10009
+    REGISTRY = 10010
+    LATE = 10011
+    DRIP = 10012
 
 
 HOME: Mapping[Site, Mapping[int, Service]] = {
