@@ -60,14 +60,14 @@ from ramfw.core.learning import suggestion
 from ramfw.core.marks import PASSED, MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import Policy
-from ramfw.core.probe import Place, Probe
+from ramfw.core.probe import Place, Probe, Recalled
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts
 from ramfw.core.report import report
 from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
-from ramfw.keeper import Keeper
+from ramfw.keeper import FoundKeeper, Keeper
 from ramfw.notify import keep, kept, notify
 from ramfw.observe.cgroups import nft_prefix
 from ramfw.observe.conntrack import held_ids
@@ -155,6 +155,7 @@ class Daemon:
         self._tamper: TamperWatch | None = None
         self._blind = ""
         self._keeper = Keeper(state, nft_prefix())
+        self._found = FoundKeeper(state)
         self._prober = prober
 
     async def run(self, policy: Policy, text: str = "", problems: tuple[str, ...] = ()) -> None:
@@ -241,6 +242,7 @@ class Daemon:
         self._beat()
         self._handle(TableRead(state))
         self._beat()
+        self._handle(Recalled(self._found.recall()))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
         if problems:
             self._handle(PolicyRefused(problems))
@@ -309,15 +311,16 @@ class Daemon:
         self._keep_last_good()
 
     def _keep_last_good(self) -> None:
-        async def keep(work: Callable[[], None]) -> None:
-            before = self._keeper.problem
+        async def keep(keeper: Keeper | FoundKeeper, work: Callable[[], None]) -> None:
+            before = keeper.problem
             await asyncio.to_thread(work)
-            if (problem := self._keeper.problem) and problem != before:
+            if (problem := keeper.problem) and problem != before:
                 log.error("%s", problem)
             self._keep_last_good()
 
-        if (work := self._keeper.due(self._engine)) is not None:
-            self._start(keep(work))
+        for keeper in (self._keeper, self._found):
+            if (work := keeper.due(self._engine)) is not None:
+                self._start(keep(keeper, work))
 
     def _carry_out(self, command: Command) -> Event | None:  # noqa: C901 - a case each
         """Do it, or begin to; what came of it where that is known at once."""
@@ -547,7 +550,8 @@ class Daemon:
                     "mend": "Debian 13 has both",
                 }
             )
-        facts["alarms"] += filter(None, (self._keeper.problem, self._blind))
+        problems = dict.fromkeys((self._keeper.problem, self._found.problem, self._blind))
+        facts["alarms"] += filter(None, problems)
         return {
             "version": __version__,
             "pid": os.getpid(),

@@ -1,8 +1,9 @@
 """What outlives the daemon and the machine's power: the last good rules and policy, as files.
 
 `boot.nft` is loaded by the boot unit with `nft -f`; `policy.toml` is the text of the policy that
-was last in force, for a start at which the real one is bad. Files are replaced whole: a full disk
-or the end of the power leaves the ones before.
+was last in force, for a start at which the real one is bad; `registries.json` are the registries
+that were found by asking. Files are replaced whole: a full disk or the end of the power leaves the
+ones before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 RULES = "boot.nft"
 POLICY = "policy.toml"
+REGISTRIES = "registries.json"
 _LARGEST = 16 << 20
 
 
@@ -37,10 +39,21 @@ class State:
         self._replace(RULES, last_good.rules)
         self._replace(POLICY, last_good.policy)
 
+    def keep_registries(self, text: str) -> None:
+        """Replace the registries that are kept. Raises OSError as `keep`."""
+        self._replace(REGISTRIES, text)
+
     def last_policy(self) -> str | None:
         """The text of the policy that was last in force; None where none can be read."""
+        return self._read(POLICY)
+
+    def registries(self) -> str | None:
+        """The registries that were kept; None where none can be read."""
+        return self._read(REGISTRIES)
+
+    def _read(self, name: str) -> str | None:
         try:
-            with (self.directory / POLICY).open("rb") as kept:
+            with (self.directory / name).open("rb") as kept:
                 return kept.read(_LARGEST).decode()
         except (OSError, UnicodeDecodeError):
             return None

@@ -58,7 +58,7 @@ from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering
 from ramfw.core.policy import Policy, ScopeName
-from ramfw.core.probe import Outcome, Probe, Probed
+from ramfw.core.probe import Outcome, Probe, Probed, Recalled
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
 from ramfw.core.refusals import Refusals, journal_fields, sentence
 from ramfw.core.ruleset import CgroupElement, Ruleset
@@ -196,6 +196,8 @@ class Engine:
                 yield from self._given(event)
             case Probed():
                 yield from self._probed(event, now)
+            case Recalled(found):
+                self.name_check.probing.recall(found)
             case WatchChanged(form, problem):
                 self.facts.watch, self._desired = event, None
                 yield Note(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ramfw.core.flows import Flags
 from ramfw.core.policy import Policy, ScopeName
-from ramfw.core.probe import Probed
+from ramfw.core.probe import Probed, Recalled
 from ramfw.core.tablestate import TableState
 from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
@@ -301,6 +301,7 @@ Event = (
     | AnswersHeld
     | OpeningsHeld
     | Probed
+    | Recalled
     | WatchChanged
     | ServersChanged
     | LinksChanged

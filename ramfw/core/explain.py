@@ -30,8 +30,8 @@ from ramfw.core.policy import (
 )
 from ramfw.core.policy_lints import allow_lines
 from ramfw.core.policy_networks import written
+from ramfw.core.probe import Found
 from ramfw.core.probe import Place as Asked
-from ramfw.core.probing import Found
 from ramfw.core.reference import HTTPS_PORT, Kind, Reference
 from ramfw.core.registries import Role
 from ramfw.core.watch_rules import WatchForm

@@ -26,8 +26,8 @@ from ramfw.core.leases import Leases
 from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
 from ramfw.core.opening import Hello, Opening, Unfinished
 from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
-from ramfw.core.probe import Outcome, Place, Probed
-from ramfw.core.probing import Count, Found, Probing, Waiting
+from ramfw.core.probe import Found, Outcome, Place, Probed
+from ramfw.core.probing import Count, Probing, Waiting
 from ramfw.core.server_names import (
     Address,
     Connection,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -43,6 +44,16 @@ class Outcome(StrEnum):
     """There was nobody to ask it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A registry that was found. `everywhere`: its name is refused at every address and port."""
+
+    place: Place
+    evidence: Evidence
+    when: float
+    everywhere: bool = False
+
+
 class Probe(NamedTuple):
     """Ask the host at this place, once, whether it is a registry."""
 
@@ -56,3 +67,9 @@ class Probed(NamedTuple):
     outcome: Outcome
     evidence: Evidence | None = None
     problem: str = ""
+
+
+class Recalled(NamedTuple):
+    """The registries that an earlier daemon has found, the latest first."""
+
+    found: tuple[Found, ...]

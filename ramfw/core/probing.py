@@ -24,14 +24,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
 from ramfw.core.addresses import may_open
 from ramfw.core.events import HeldSegment
-from ramfw.core.probe import Outcome, Place, Probed
-from ramfw.core.registry_check import Evidence
+from ramfw.core.probe import Found, Outcome, Place, Probed
 
 LONGEST_WAIT = 2.0
 """Seconds that a connection waits for an answer, at most."""
@@ -57,16 +56,6 @@ V = TypeVar("V")
 
 # Wider than what DNS names hosts by: people do write underscores.
 _NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A registry that was found. `everywhere`: its name is refused at every address and port."""
-
-    place: Place
-    evidence: Evidence
-    when: float
-    everywhere: bool = False
 
 
 class Waiting(NamedTuple):
@@ -105,6 +94,8 @@ class Probing:
         self._under_way: dict[Place, float] = {}
         self._waiting: dict[int, Waiting] = {}
         self._unwell_until = float("-inf")
+        self.changes = 0
+        """How often what is known of registries has changed."""
         self.questions: list[Place] = []
         """What is to be asked, until it is taken."""
         self.counts: Counter[Count] = Counter()
@@ -214,11 +205,14 @@ class Probing:
         self._keep(replace(known, everywhere=True))
         return True
 
-    def recall(self, known: Found) -> None:
-        """Take in a registry that was found before this daemon began."""
-        self._keep(known)
+    def recall(self, found: Iterable[Found]) -> None:
+        """Take in the registries that were found before this daemon began, the latest first."""
+        for known in reversed(tuple(found)):
+            self._keep(known)
+        self.changes = 0
 
     def _keep(self, known: Found) -> None:
+        self.changes += 1
         _remember(self._found, known.place, known, MOST_FOUND)
         if known.everywhere:
             _remember(self._by_name, known.place.name, known, MOST_FOUND)

@@ -34,7 +34,7 @@ MACHINE = Machine(
 NAMES = {
     f"names-{form}": replace(MACHINE, watch=form, names=True, tells_answers=True)
     for form in (WatchForm.NATIVE, WatchForm.XT)
-}
+} | {"names-probe": replace(MACHINE, watch=WatchForm.NATIVE, names=True)}
 """Machines that read first bytes and tell answers apart, by the case that is compiled for them."""
 
 

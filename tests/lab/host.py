@@ -250,10 +250,10 @@ class Host:
 
     # ramfw
 
-    def start_ramfw(self, policy: str) -> Process:
+    def start_ramfw(self, policy: str, *options: str) -> Process:
         """Write a policy, start the daemon, and wait until its rules are in and names resolved."""
         self.write_policy(policy)
-        self.daemon = self._start_service(RAMFW, "run")
+        self.daemon = self._start_service(RAMFW, "run", *options)
         request(self.control, "wait", {"seconds": 10})
         return self.daemon
 

@@ -228,8 +228,8 @@ def test_question_goes_its_way_where_the_host_itself_may_not(
     host.start_ramfw(policy(DOCKER_IO, containers=PROBE, host=STRICT))
     host.forget_flows()
 
-    assert fetch(container, url(REGISTRY)).refused
-    assert fetch(container, url(WEB)).ok
+    assert fetch(container, url(REGISTRY), "-4").refused
+    assert fetch(container, url(WEB), "-4").ok
 
     assert found(host)
     assert host.counted("refused")["host"] == 0
@@ -365,14 +365,16 @@ def test_flood_of_unknown_names_keeps_nobody_from_a_web_site(
     host.start_prober()
     host.start_ramfw(ASKS)
     program = (
-        "import asyncio, ssl, sys\n"
+        "import asyncio, ssl\n"
         "async def one(n):\n"
         "    c = ssl._create_unverified_context()\n"
         "    try:\n"
         f"        await asyncio.open_connection('{DRIP.v4}', 443, ssl=c, "
         "server_hostname=f'n{n}.example', ssl_handshake_timeout=8)\n"
         "        return True\n"
-        "    except OSError: return False\n"
+        "    except OSError as e:\n"
+        "        print(n, repr(e), flush=True)\n"
+        "        return False\n"
         "async def main(): print(sum(await asyncio.gather(*map(one, range(400)))))\n"
         "asyncio.run(main())\n"
     )
@@ -387,6 +389,28 @@ def test_flood_of_unknown_names_keeps_nobody_from_a_web_site(
     told = probe(host)
     assert told["passed_unasked"] > 300
     assert told["asked"] <= 40
+
+
+def test_registry_that_was_found_is_known_to_the_next_daemon(
+    host: Host, container: Container, servers: Servers
+) -> None:
+    """As a service it keeps what it found; its first connection is refused without a question."""
+    state = ("--state", str(host.directory / "state"))
+    (host.directory / "state").mkdir()
+    host.start_prober()
+    host.start_ramfw(ASKS, *state)
+    assert fetch(container, url(REGISTRY)).refused
+    until((host.directory / "state" / "registries.json").exists)
+    until(lambda: probe(host)["registries"][0]["everywhere"])
+    until(lambda: '"everywhere": true' in (host.directory / "state/registries.json").read_text())
+    before = len(servers[Service.REGISTRY].lines)
+
+    host.kill_ramfw()
+    host.start_ramfw(ASKS, *state)
+
+    assert fetch(container, url(REGISTRY)).refused
+    assert questions(servers[Service.REGISTRY], before) == []
+    assert fetch(container, url(WEB)).ok
 
 
 def test_audit_finds_it_too_and_refuses_nothing(host: Host, container: Container) -> None:

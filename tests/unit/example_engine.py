@@ -31,7 +31,9 @@ from ramfw.core.events import (
 from ramfw.core.name_check import NameCheck, NameRefusal
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
+from ramfw.core.probe import Found, Place
 from ramfw.core.questions import Tally
+from ramfw.core.registry_check import Evidence
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
@@ -124,6 +126,8 @@ def example() -> Running:
     )
     running.engine.name_check.refusals["203.0.113.9", 443, "other.example"] = refusal
     running.engine.name_check.judged.update(permitted=40, passed=7, refused=1)
+    place = Place("registry.example", ip_address("2001:db8::30").packed, 443)
+    running.engine.name_check.probing.recall([Found(place, Evidence.HEADER, NOW - 60)])
     return running
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import time
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from ramfw import keeper
 from ramfw.core.events import PolicyRefused
-from ramfw.keeper import Keeper
+from ramfw.core.probe import Outcome, Place, Probed, Recalled
+from ramfw.core.registry_check import Evidence
+from ramfw.keeper import FoundKeeper, Keeper
 from ramfw.state import LastGood, State
 from tests.unit.core.driver import Driver
 from tests.unit.core.policies import policy
@@ -84,3 +87,60 @@ def test_without_a_directory_nothing_is_kept() -> None:
     driver.start(first)
     assert kept.due(driver.engine) is None
     assert kept.report() == {"directory": "", "kept_ago": None, "problem": ""}
+
+
+# -- registries that were found ----------------------------------------------------------------
+
+
+def found_at(driver: Driver, name: str) -> None:
+    place = Place(name, ip_address("203.0.113.1").packed, 443)
+    driver.tell(Probed(place, Outcome.REGISTRY, Evidence.HEADER))
+
+
+def test_registries_that_were_found_are_there_for_the_next_daemon(tmp_path: Path) -> None:
+    driver, kept = story(tmp_path)[0], FoundKeeper(State(tmp_path))
+    assert kept.recall() == ()
+    assert kept.due(driver.engine) is None
+    driver.now = time.monotonic()
+    found_at(driver, "first.example")
+    found_at(driver, "second.example")
+    work = kept.due(driver.engine)
+    assert work is not None
+    assert kept.due(driver.engine) is None, "it is being written"
+    work()
+    assert kept.due(driver.engine) is None, "nothing has changed"
+
+    again = FoundKeeper(State(tmp_path))
+    recalled = again.recall()
+    assert [one.place.name for one in recalled] == ["second.example", "first.example"]
+    driver.restart(policy("", HUB))
+    driver.tell(Recalled(recalled))
+    assert again.due(driver.engine) is None
+    probing = driver.engine.name_check.probing
+    assert [one.place for one in probing.registries(driver.now)] == [r.place for r in recalled]
+
+
+def test_registries_that_cannot_be_kept_are_said_and_kept_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, kept = story(tmp_path)[0], FoundKeeper(State(tmp_path / "absent"))
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    found_at(driver, "first.example")
+    work = kept.due(driver.engine)
+    assert work is not None
+    work()
+    assert "absent cannot be written" in kept.problem
+    assert kept.due(driver.engine) is None, "not at once"
+    now += keeper.AGAIN
+    (tmp_path / "absent").mkdir()
+    work = kept.due(driver.engine)
+    assert work is not None
+    work()
+    assert kept.problem == ""
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", '{"version":9}'])
+def test_a_bad_file_of_registries_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "registries.json").write_text(text)
+    assert FoundKeeper(State(tmp_path)).recall() == ()

@@ -146,7 +146,11 @@ REFUSED LAST
            443/tcp: not permitted, 2 times in 1 min 1 s
 
 LATELY REFUSED BY NAME
-  other.example at 203.0.113.9:443, engines, 4 s ago: the name is not permitted"""
+  other.example at 203.0.113.9:443, engines, 4 s ago: the name is not permitted
+
+REGISTRIES FOUND BY ASKING, AND REFUSED
+  registry.example at [2001:db8::30]:443, 1 min 1 s ago: its answer has the
+    header Docker-Distribution-Api-Version; refused there"""
 
 
 def test_the_status_of_a_running_engine_at_80_columns() -> None:

@@ -52,6 +52,7 @@ class Server(ThreadingTCPServer):
     address_family = AF_INET6
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 1024
 
 
 def main() -> None:

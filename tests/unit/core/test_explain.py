@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from ramfw.core.catalog import shipped
-from ramfw.core.events import Resolved, ServerReply
+from ramfw.core.events import Resolved, ServerReply, WatchChanged
 from ramfw.core.explain import explain, explain_policy
 from ramfw.core.policy import Policy
 from ramfw.core.policy_parser import parse
+from ramfw.core.probe import Outcome, Place, Probed
+from ramfw.core.registry_check import Evidence
+from ramfw.core.watch_rules import WatchForm
+from tests.unit.core.driver import Driver
 from tests.unit.example_engine import DNS, NOW, Running, example
 
 
@@ -195,6 +200,35 @@ def test_a_host_on_which_nothing_is_known_passes_where_only_registries_are_refus
     wary = policy('[scopes.containers]\nunknown = "refuse"')
     found = only(explain_policy(wary, "www.corp.example"))
     assert found["reason"] == "no [[allow]] names it: refused to engines and containers"
+
+
+def test_a_registry_that_was_found_by_asking_is_refused_to_those_scopes_that_ask() -> None:
+    asking = policy('[scopes.containers]\nunknown = "probe"')
+    driver = Driver()
+    driver.start(asking)
+    driver.tell(WatchChanged(WatchForm.NATIVE, names=True))
+    driver.reload(asking)
+    place = Place("registry.example", ip_address("203.0.113.9").packed, 443)
+    before = explain(driver.engine, "registry.example:443", driver.now)
+    assert only(before)["reason"] == "no [[allow]] names it: refused to engines"
+    assert any("is asked at its first connection" in note for note in before["notes"])
+
+    driver.tell(Probed(place, Outcome.REGISTRY, Evidence.HEADER))
+
+    reason = only(explain(driver.engine, "registry.example:443", driver.now))["reason"]
+    assert reason == (
+        "no [[allow]] names it, and it was found to be a registry (registry.example at "
+        "203.0.113.9:443 was asked: its answer has the header Docker-Distribution-Api-Version, "
+        "and is refused there alone): refused to engines and containers"
+    )
+    driver.answers("registry.example", "203.0.113.9")
+    reason = only(explain(driver.engine, "registry.example:443", driver.now))["reason"]
+    assert "there alone" not in reason
+    nameless = Place("", ip_address("2001:db8::9").packed, 443)
+    driver.tell(Probed(nameless, Outcome.REGISTRY, Evidence.EMPTY))
+    reason = only(explain(driver.engine, "2001:db8::9", driver.now))["reason"]
+    assert "it was found to be a registry ([2001:db8::9]:443 was asked" in reason
+    assert reason.endswith("refused to engines and containers")
 
 
 def test_an_entry_that_counts_only_for_a_scope_that_is_off_permits_nothing() -> None:

@@ -135,6 +135,7 @@ def test_a_policy_of_one_line_has_the_defaults() -> None:
     assert "wsl-user/distro-*/systemd/system.slice/docker.service" in policy.engines.cgroups
     assert policy.containers.mode is ScopeMode.REGISTRIES
     assert policy.containers.unknown is UnknownHosts.ALLOW
+    assert not policy.probes
     assert "docker0" in policy.containers.interfaces
     assert "system.slice/docker-*.scope" in policy.containers.cgroups
     assert policy.containers.registry_ports == (80, 443, 5000)
