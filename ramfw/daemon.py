@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ramfw import __version__, policyfile
+from ramfw.alive import Alive
 from ramfw.control_server import CALLER, Arguments, ControlServer
 from ramfw.core.commands import (
     Command,
@@ -59,11 +60,13 @@ from ramfw.core.explain import explain
 from ramfw.core.learning import suggestion
 from ramfw.core.marks import PASSED, MarkLayout
 from ramfw.core.name_check import NameCheck
+from ramfw.core.names_report import Beside
 from ramfw.core.policy import Policy
 from ramfw.core.probe import Place, Probe, Recalled
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts
 from ramfw.core.report import report
+from ramfw.core.tablestate import Count
 from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
@@ -84,6 +87,7 @@ from ramfw.program.batches import Batches, only_grants
 from ramfw.program.kernel import Kernel
 from ramfw.program.lock import NETLINK_NETFILTER
 from ramfw.program.nft import Nft
+from ramfw.program.teller import Teller
 from ramfw.state import State
 from ramfw.watchdog import BEAT
 from ramfw.wire import first_bytes
@@ -151,6 +155,8 @@ class Daemon:
         self._batches = Batches(owner) if owner else Batches()
         self._dns: DnsWatch | None = None
         self._openings: OpeningsWatch | None = None
+        self._teller = Teller()
+        self._alive = Alive(control_path.with_name(f"{control_path.name}.alive"))
         self._refusals: RefusalLog | None = None
         self._tamper: TamperWatch | None = None
         self._blind = ""
@@ -201,6 +207,8 @@ class Daemon:
                 asyncio.get_running_loop().remove_reader(listener)
             self._openings.close()
             self._openings = None
+        self._teller.close()
+        self._alive.show()
         if self._refusals is not None:
             asyncio.get_running_loop().remove_reader(self._refusals.socket)
             self._refusals.close()
@@ -213,6 +221,7 @@ class Daemon:
         while True:
             self._beat()
             notify("WATCHDOG=1")
+            self._alive.show()
             self._keep_last_good()
             if self._dns is not None and (late := self._dns.read_passed(time.monotonic())):
                 self._handle(AnswersHeld(late))
@@ -239,6 +248,9 @@ class Daemon:
         if not await self._in_kernel_thread(self._kernel.matches_cgroups):
             self._handle(NoCgroupMatch())
         state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
+        with contextlib.suppress(KernelError):
+            counts = await self._in_kernel_thread(self._kernel.counts)
+            self._alive.begin(counts.named.get("unread", Count()).packets)
         self._beat()
         self._handle(TableRead(state))
         self._beat()
@@ -322,7 +334,7 @@ class Daemon:
             if (work := keeper.due(self._engine)) is not None:
                 self._start(keep(keeper, work))
 
-    def _carry_out(self, command: Command) -> Event | None:  # noqa: C901 - a case each
+    def _carry_out(self, command: Command) -> Event | None:
         """Do it, or begin to; what came of it where that is known at once."""
         match command:
             case Program() | ReadTable() if self._unloading:
@@ -333,21 +345,31 @@ class Daemon:
                 self._start(self._program(command))
             case Release(handles):
                 self._release(handles)
-            case Decide(fates):
-                if self._openings is not None:
-                    self._openings.decide(fates)
+            case Decide():
+                self._decide(command)
             case ReadTable():
                 self._start(self._read_table(command))
-            case Resolve(name):
-                self._resolve_soon(name)
-            case Probe(place):
-                self._start(self._probe(place))
-                self._events.put_nowait(Tick())  # the loop is to wait no longer than they may
+            case Resolve() | Probe():
+                self._ask(command)
             case Watch():
                 self._watch(command)
             case Note(level, message, fields):
                 log.log(LOG_LEVELS[level], "%s", message, extra={"fields": fields})
         return None
+
+    def _ask(self, command: Resolve | Probe) -> None:
+        if isinstance(command, Resolve):
+            self._resolve_soon(command.name)
+            return
+        self._start(self._probe(command.place))
+        self._events.put_nowait(Tick())  # the loop is to wait no longer than they may
+
+    def _decide(self, decision: Decide) -> None:
+        if self._openings is not None:
+            now = time.monotonic()
+            self._openings.decide(self._teller.prepare(decision, now))
+            if decision.told:
+                self._teller.tell(now)
 
     def _program_at_once(self, command: Program) -> Event | None:
         """Commit a transaction of grants here and now, for somebody waits for them.
@@ -452,6 +474,7 @@ class Daemon:
                     f"[names] required: names cannot be checked here ({problem}): ramfw doctor"
                 )
             return replace(watch, names=False)
+        self._teller.open(time.monotonic())
         for listener in self._openings.sockets:
             asyncio.get_running_loop().add_reader(listener, self._read_openings)
         return replace(watch, names=True)
@@ -461,6 +484,7 @@ class Daemon:
             return
         now = time.monotonic()
         if (event := self._openings.read(now)) is not None:
+            self._teller.saw(event.copies, lost=event.lost)
             for command in self._engine.handle(event, now):
                 self._carry_out(command)
 
@@ -538,9 +562,18 @@ class Daemon:
 
     async def _status(self, arguments: Arguments) -> dict[str, Any]:
         counts = await self._in_kernel_thread(self._kernel.counts)
+        self._read_openings()
         now = time.monotonic()
         tally = self._dns.tally if self._dns else Tally()
-        facts = report(self._engine, counts, tally, now, int(arguments[CALLER]), stream=True)
+        beside = Beside(
+            self._teller.told,
+            self._teller.heard,
+            self._teller.problem,
+            self._teller.unheard_ways(now),
+            self._alive.absences_ago(),
+        )
+        viewer = int(arguments[CALLER])
+        facts = report(self._engine, counts, tally, now, viewer, beside=beside, stream=True)
         if self._lock_problem:
             facts["problems"].append(
                 {

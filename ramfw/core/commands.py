@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ramfw.core.opening import Opening
 from ramfw.core.policy import ScopeName
 from ramfw.core.probe import Probe
 from ramfw.core.ruleset import Ruleset
@@ -76,10 +77,26 @@ class Fate(NamedTuple):
     dropped: bool = False
 
 
+class Told(NamedTuple):
+    """What the sender of a packet that is refused is to be told, in its server's place.
+
+    `packet` is the one that waits under `handle`, from its IP header on; `opening` tells in which
+    protocol, `host` what was asked for.
+    """
+
+    handle: int
+    scope: ScopeName
+    packet: bytes
+    opening: Opening
+    host: str
+    message: str
+
+
 class Decide(NamedTuple):
-    """Let held packets go on, or not."""
+    """Let held packets go on, or not, and tell why where that can be done."""
 
     fates: tuple[Fate, ...]
+    told: tuple[Told, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

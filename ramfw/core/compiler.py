@@ -34,6 +34,7 @@ from ramfw.core.marks import (
 from ramfw.core.name_fronts import Fronts, fronts, too_short
 from ramfw.core.name_rules import (
     Checks,
+    awaits_no_answer,
     marked,
     name_chains,
     name_sets,
@@ -519,6 +520,7 @@ class _Compiler:
         yield Chain(
             "refuse_marked",
             (
+                *((awaits_no_answer(self.marks),) if self.checks_names else ()),
                 (self._marked(REFUSED), goto("refusal")),
                 log_refusal(None),
                 (Count("revoked"), goto("refusal")),

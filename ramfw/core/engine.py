@@ -255,8 +255,8 @@ class Engine:
 
     def _refused(self, refusal: Refusal, now: float) -> Iterable[Command]:
         """Remember it, under the permitted names of its address where no other is known."""
-        read = self.name_check.lately(refusal.destination, refusal.port, now)
-        if refusal.reason is Reason.NOT_A_BEGINNING and read is not None:
+        by_bytes = refusal.reason is Reason.NOT_A_BEGINNING
+        if by_bytes and (read := self.name_check.take_refusal(refusal.flow)) is not None:
             named = (read.name,) if read.name else refusal.names
             refusal = replace(refusal, names=named, detail=read.reason)
         if not refusal.names:
@@ -389,17 +389,18 @@ class Engine:
         check = self.name_check
         check.copied(event.copies, now, lost=event.lost)
         fates = [check.held(one, self.leases, now) for one in event.segments]
+        decision = Decide(tuple(filter(None, fates)), check.take_told())
         questions = check.probing.questions
         if not questions:
-            return [Decide(tuple(filter(None, fates)))]
+            return [decision]
         check.probing.questions = []
-        return [Decide(tuple(filter(None, fates))), *map(Probe, questions)]
+        return [decision, *map(Probe, questions)]
 
     def _probed(self, event: Probed, now: float) -> Iterable[Command]:
         """Let those go on who waited for the answer, or not; then ask whose name it is."""
         before = self.name_check.probing.problem
         if fates := self.name_check.probed(event, now):
-            yield Decide(fates)
+            yield Decide(fates, self.name_check.take_told())
         if event.outcome is Outcome.REGISTRY:
             yield Note("warning", f"{event.place} is a registry: {event.evidence}; it is refused")
             if event.place.name:
@@ -422,7 +423,7 @@ class Engine:
     def _housekeeping(self, now: float) -> Iterable[Command]:
         self.ledger.touch(self.leases.expire(now))
         if late := self.name_check.expire(now):
-            yield Decide(late)
+            yield Decide(late, self.name_check.take_told())
         if self._static_due is not None and self._static_due <= now:
             self.ledger.touch(self.permissions.places())
             self._static_due = now + LIFE_OF_STATIC / 2

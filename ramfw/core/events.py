@@ -100,7 +100,8 @@ class Copied(NamedTuple):
 class HeldSegment(NamedTuple):
     """A packet with data of a flow whose first bytes are awaited; it waits under `handle`.
 
-    `key` is the flow's, the same in both directions; `destination` is the packed address.
+    `key` is the flow's, the same in both directions; `destination` is the packed address, `packet`
+    the whole of it, from its IP header on.
     """
 
     handle: int
@@ -111,6 +112,7 @@ class HeldSegment(NamedTuple):
     sequence: int
     payload: bytes
     flags: Flags
+    packet: bytes = b""
 
 
 class OpeningsHeld(NamedTuple):
@@ -224,6 +226,12 @@ class Refusal:
     names: tuple[str, ...] = ()
     after: str = ""
     detail: str = ""
+
+    @property
+    def flow(self) -> bytes:
+        """Its flow's key, as a `HeldSegment` has it."""
+        ports = self.source_port.to_bytes(2, "big") + self.port.to_bytes(2, "big")
+        return self.source.packed + self.destination.packed + ports
 
     @property
     def why(self) -> str:

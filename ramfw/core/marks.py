@@ -34,7 +34,11 @@ UNSETTLED = {
 server has sent data; and where what was judged was followed by more, before it was taken."""
 
 FIRST_ENTRY_ID = 16
-LAST_ID = 0xFFFF
+LAST_ID = 0xFFFE
+
+ANSWERED = 0xFFFF
+"""Of a verdict, never of a flow: it is refused, and the packet goes no further; its client is
+answered in the server's place."""
 
 ALL_BITS = 0xFFFFFFFF
 

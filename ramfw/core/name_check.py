@@ -15,21 +15,22 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any, TypeVar
 
 from ramfw.core import flows as first_bytes
 from ramfw.core import server_names
 from ramfw.core.catalog import NO_CATALOG
-from ramfw.core.commands import Fate
+from ramfw.core.commands import Fate, Told
 from ramfw.core.events import Copied, HeldSegment
 from ramfw.core.flows import Flows
 from ramfw.core.leases import Leases
 from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
 from ramfw.core.opening import Hello, Opening, Unfinished
-from ramfw.core.policy import Entry, Policy, ScopeMode, ScopeName, UnknownHosts
+from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, UnknownHosts
 from ramfw.core.probe import Found, Outcome, Place, Probed
 from ramfw.core.probing import Count, Probing, Waiting
+from ramfw.core.refusal_message import refusal_message
 from ramfw.core.server_names import (
-    Address,
     Connection,
     Judgement,
     Pass,
@@ -38,14 +39,15 @@ from ramfw.core.server_names import (
     Unknown,
 )
 
+T = TypeVar("T")
 Reader = Callable[[bytes, Unfinished | None], Unfinished | Opening]
 
 MOST_SETTLED = 1 << 16
 """Judged flows, and settled ones of which no packet has come by since; the oldest are forgotten."""
 MOST_REFUSALS = 200
 """Refusals that are remembered; the oldest go first."""
-A_MOMENT = 2.0
-"""Seconds in which the kernel's copy of a refused packet comes."""
+MOST_REFUSED_FLOWS = 1024
+"""Flows for which it is known why, until the kernel's copy of the refused packet comes."""
 MOST_ALIKE = 1024
 """Hellos whose judgement is remembered; then it begins anew."""
 NOTHING_KNOWN = "nothing is known about this host"
@@ -83,6 +85,8 @@ class NameCheck:
         self.judged: Counter[str] = Counter()
         """How many openings were permitted, passed and refused."""
         self.refusals: dict[tuple[str, int, str], NameRefusal] = {}
+        self._by_flow: dict[Hashable, NameRefusal] = {}
+        self._told: list[Told] = []
 
     def follow(self, policy: Policy, entries: Mapping[int, Entry], now: float) -> None:
         """Judge by this policy from now on; flows of entries that are gone are refused."""
@@ -157,12 +161,15 @@ class NameCheck:
             _remember(self._judged, segment.key, entry_id)
             return Fate(segment.handle)
         if isinstance(judgement, Unknown) and self._unknown(segment.scope) is UnknownHosts.PROBE:
-            return self._unknown_host(segment, judgement, now)
+            return self._unknown_host(segment, opening, judgement, now)
         self._flows.refused(segment.key, now)
         if isinstance(judgement, server_names.Refuse):
-            return self._refuse(segment, judgement.name, judgement.reason, now)
-        host = judgement.host if isinstance(judgement, Unknown) else None
-        return self._refuse(segment, host or "", NOTHING_KNOWN, now)
+            name, reason = judgement.name, str(judgement.reason)
+        else:
+            name = (judgement.host if isinstance(judgement, Unknown) else None) or ""
+            reason = NOTHING_KNOWN
+        self._tell(segment, opening, name)
+        return self._refuse(segment, name, reason, now)
 
     def _judgement(
         self, segment: HeldSegment, opening: Opening, answered: tuple[str, ...]
@@ -199,12 +206,14 @@ class NameCheck:
             case _:
                 return None
 
-    def _unknown_host(self, segment: HeldSegment, judgement: Unknown, now: float) -> Fate | None:
+    def _unknown_host(
+        self, segment: HeldSegment, opening: Opening, judgement: Unknown, now: float
+    ) -> Fate | None:
         """What becomes of a connection to a host that is asked whether it is a registry."""
         place = Place(judgement.host or "", segment.destination, judgement.port)
         known = self.probing.known(place, now)
         if isinstance(known, Found):
-            return self._end_wait(segment, known, now)
+            return self._end_wait(segment, opening, known, now)
         if known is Outcome.SILENT:
             self.probing.counts[Count.UNANSWERED] += 1
         if known is None:
@@ -213,9 +222,9 @@ class NameCheck:
             # this client, another filter may keep the two apart: this is no way round it.
             if judgement.proxied or segment.key in self._unseen:
                 self.probing.counts[Count.UNASKED] += 1
-            elif self.probing.wait(segment, flow, place, now):
+            elif self.probing.wait(segment, opening, flow, place, now):
                 return None
-        return self._end_wait(segment, None, now)
+        return self._end_wait(segment, opening, None, now)
 
     def probed(self, event: Probed, now: float) -> tuple[Fate, ...]:
         """A host was asked: what becomes of the packets that waited for it."""
@@ -228,9 +237,11 @@ class NameCheck:
         if self._flows.asked(waited.segment.key) is not waited.flow:
             # It was refused meanwhile, or forgotten, or another has its place.
             return Fate(waited.segment.handle, dropped=True)
-        return self._end_wait(waited.segment, found, now)
+        return self._end_wait(waited.segment, waited.opening, found, now)
 
-    def _end_wait(self, segment: HeldSegment, found: Found | None, now: float) -> Fate:
+    def _end_wait(
+        self, segment: HeldSegment, opening: Opening, found: Found | None, now: float
+    ) -> Fate:
         # The policy may be another one than when the wait began.
         unknown, mode = self._unknown(segment.scope), self._mode(segment.scope)
         is_open = mode is ScopeMode.REGISTRIES and unknown is not UnknownHosts.REFUSE
@@ -241,6 +252,7 @@ class NameCheck:
             return Fate(segment.handle)
         self._flows.refused(segment.key, now)
         name, reason = ("", NOTHING_KNOWN) if found is None else (found.place.name, REGISTRY)
+        self._tell(segment, opening, name)
         return self._refuse(segment, name, reason, now)
 
     def _unknown(self, scope: ScopeName) -> UnknownHosts:
@@ -251,20 +263,29 @@ class NameCheck:
         self.judged["refused"] += 1
         address = str(ip_address(segment.destination))
         what = (address, segment.port, name)
-        self.refusals.pop(what, None)
-        self.refusals[what] = NameRefusal(now, segment.scope, *what, str(reason))
-        if len(self.refusals) > MOST_REFUSALS:
-            del self.refusals[next(iter(self.refusals))]
+        refusal = NameRefusal(now, segment.scope, *what, str(reason))
+        _remember(self.refusals, what, refusal, MOST_REFUSALS)
+        _remember(self._by_flow, segment.key, refusal, MOST_REFUSED_FLOWS)
         return Fate(segment.handle, REFUSED)
 
-    def lately(self, address: Address, port: int, now: float) -> NameRefusal | None:
-        """The last refusal at this place, if it was a moment ago: one that is seen only now."""
-        for refusal in reversed(self.refusals.values()):
-            if now - refusal.when > A_MOMENT:
-                return None
-            if (refusal.address, refusal.port) == (str(address), port):
-                return refusal
-        return None
+    def take_refusal(self, flow: Hashable) -> NameRefusal | None:
+        """Why this flow was refused: told once, to whoever sees the kernel's copy of its packet."""
+        return self._by_flow.pop(flow, None)
+
+    def _tell(self, segment: HeldSegment, opening: Opening, name: str) -> None:
+        """Have its sender told why; in audit mode it goes on."""
+        if self._policy is None or self._policy.mode is Mode.AUDIT:
+            return
+        host = name or str(ip_address(segment.destination))
+        message = refusal_message(self._policy, host)
+        told = Told(segment.handle, segment.scope, segment.packet, opening, host, message)
+        self._told.append(told)
+
+    def take_told(self) -> tuple[Told, ...]:
+        """What is to be told of the packets that were refused since."""
+        told = tuple(self._told)
+        self._told.clear()
+        return told
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -284,7 +305,9 @@ class NameCheck:
         return min((time for time in times if time is not None), default=None)
 
 
-def _remember(known: dict[Hashable, int], key: Hashable, entry_id: int) -> None:
-    known[key] = entry_id
-    if len(known) > MOST_SETTLED:
+def _remember(known: dict[Any, T], key: Hashable, value: T, most: int = MOST_SETTLED) -> None:
+    """As the latest; the oldest is forgotten where there are too many."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > most:
         del known[next(iter(known))]

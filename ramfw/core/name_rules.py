@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramfw.core.marks import PASSED, REFUSED, UNDECIDED, UNSETTLED, MarkLayout
+from ramfw.core.marks import ANSWERED, PASSED, REFUSED, UNDECIDED, UNSETTLED, MarkLayout
 from ramfw.core.policy import ScopeMode, ScopeName
 from ramfw.core.ruleset import (
     ACCEPT,
+    DROP,
     VERDICTS,
     Chain,
     Count,
@@ -51,6 +52,11 @@ SERVER_GROUP = 5443
 """NFQUEUE's number and NFLOG's group; they are the network namespace's own."""
 LONGEST_COPY = 120
 """Bytes of a server's packet that are copied: its headers."""
+
+TELLING = "ramfw*"
+"""The device by which a refused client is told why (`program.teller`)."""
+HEARD_PRIORITY = 300
+"""After other people's filters: what comes by here has got through."""
 
 CHECKED = "named"
 """The map from the id that a verdict brings to what becomes of the flow."""
@@ -87,6 +93,8 @@ def name_sets(checks: Checks, live: Iterable[tuple[int, str]]) -> Iterable[Named
     verdicts = {Jump(value(entry_id), chain, is_mark=True) for entry_id, chain in live}
     verdicts.add(Jump(value(REFUSED), "refuse_name", is_mark=True))
     verdicts.add(Jump(value(PASSED), "pass_name", is_mark=True))
+    if not checks.audit:
+        verdicts.add(Jump(value(ANSWERED), "answer_name", is_mark=True))
     for scope in checks.modes:
         first, _, listening = UNSETTLED[scope]
         verdicts.add(Jump(value(first), "pass_unread", is_mark=True))
@@ -132,6 +140,9 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
             for entry_id in UNSETTLED[scope]
         ),
     )
+    if not checks.audit:
+        yield Chain("answer_name", ((jump("refuse_name"),), (DROP,)))
+        yield from _heard(checks)
     yield Chain(
         "take_verdict",
         (
@@ -167,6 +178,16 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
             ((is_unsettled(marks), reply, goto("from_outside")), (unsettled,)),
             Hook("forward", NAMES_PRIORITY),
         )
+
+
+def awaits_no_answer(marks: MarkLayout) -> Rule:
+    """The guard's rule for a refused client that was told why, and acknowledges it.
+
+    A reset would run after the answer, and overtake it in clients that look for errors first. What
+    sends its data again, which is pushed, was not told.
+    """
+    bare = FlagsMatch(_HANDSHAKE | {"psh"}, frozenset({"ack"}))
+    return marked(marks, REFUSED), bare, DROP
 
 
 def unsettled_ids(modes: Iterable[ScopeName]) -> frozenset[int]:
@@ -212,6 +233,23 @@ def marked(marks: MarkLayout, entry_id: int, *, negated: bool = False) -> Match:
 
 def _on_bridge(field: Field, bridges: str) -> tuple[Match, ...]:
     return Match(field, SetRef(bridges)), Match(field, SetRef("uplinks"), negated=True)
+
+
+def _heard(checks: Checks) -> Iterable[Chain]:
+    """Show what refused clients were told, where nothing stands between it and them any more."""
+    hooks = ("input", "forward") if checks.forwards else ("input",)
+    for hook in hooks:
+        yield Chain(
+            f"told_{hook}",
+            (
+                (
+                    Match(Field.IIFNAME, TELLING),
+                    Match(Field.CT_DIRECTION, "reply"),
+                    Log(SERVER_GROUP, LONGEST_COPY),
+                ),
+            ),
+            Hook(hook, HEARD_PRIORITY),
+        )
 
 
 def _without_data() -> Iterable[Rule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any
@@ -19,8 +20,26 @@ MOST_FOUND_SHOWN = 200
 NOTHING = Counter()
 
 
-def names_report(
-    check: NameCheck, counts: Counts, now: float, *, checked: bool, viewer: int
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the daemon knows of it beside the engine."""
+
+    told: int = 0
+    heard: int = 0
+    """Refused clients that were told why, and those of them to whom that got through."""
+    problem: str = ""
+    """Why nobody is told; empty where they are."""
+    unheard: tuple[str, ...] = ()
+    """Where that does not get through, as `host (IPv6)`."""
+    absences: tuple[dict[str, Any], ...] = ()
+    """When no daemon was there and packets passed unread, the latest first."""
+
+
+NOT_TOLD = "who is refused by name is only reset, not told why"
+
+
+def names_report(  # noqa: PLR0913 - all that is told of it
+    check: NameCheck, counts: Counts, beside: Beside, now: float, *, checked: bool, viewer: int
 ) -> dict[str, Any]:
     """What was judged since the daemon began, and what the kernel counted.
 
@@ -33,6 +52,13 @@ def names_report(
         "openings": counts.named.get("openings", NOTHING).packets,
         "unread": counts.named.get("unread", NOTHING).packets,
         "probe": _probe(check.probing, now),
+        "absences": list(beside.absences),
+        "telling": {
+            "told": beside.told,
+            "heard": beside.heard,
+            "problem": beside.problem,
+            "unheard": list(beside.unheard),
+        },
         "refusals": [
             {
                 "ago": now - refusal.when,
@@ -68,7 +94,7 @@ def _probe(probing: Probing, now: float) -> dict[str, Any]:
 
 
 def names_problems(
-    check: NameCheck, policy: Policy, counts: Counts, *, checked: bool
+    check: NameCheck, policy: Policy, counts: Counts, beside: Beside, *, checked: bool
 ) -> Iterator[tuple[str, str, str]]:
     """What is not enforced: what, what follows, and what mends it."""
     scopes = {policy.scope_mode(scope) for scope in ScopeName}
@@ -94,6 +120,14 @@ def names_problems(
             f"{passed[0]:,} connections to unknown hosts passed unasked, {passed[1]:,} unanswered",
             "a registry may have been among them",
             "",
+        )
+    if checked and beside.problem:
+        yield f"{NOT_TOLD}: {beside.problem}", "ramfw log has the reason", "ramfw doctor"
+    for way in beside.unheard:
+        yield (
+            f"what is told to who is refused by name does not arrive: {way}",
+            f"{NOT_TOLD}; ramfw log has the reason",
+            "let the host's own firewall take established connections from any interface",
         )
     unread = counts.named.get("unread", NOTHING).packets
     if unread:

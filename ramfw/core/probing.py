@@ -30,6 +30,7 @@ from typing import NamedTuple, TypeVar
 
 from ramfw.core.addresses import may_open
 from ramfw.core.events import HeldSegment
+from ramfw.core.opening import Opening
 from ramfw.core.probe import Found, Outcome, Place, Probed
 
 LONGEST_WAIT = 2.0
@@ -62,6 +63,7 @@ class Waiting(NamedTuple):
     """A packet that waits; `flow` tells its flow from a later one in its place."""
 
     segment: HeldSegment
+    opening: Opening
     flow: object
     place: Place
     until: float
@@ -131,7 +133,9 @@ class Probing:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def wait(self, segment: HeldSegment, flow: object, place: Place, now: float) -> bool:
+    def wait(
+        self, segment: HeldSegment, opening: Opening, flow: object, place: Place, now: float
+    ) -> bool:
         """Ask, unless it is being asked; whether the packet waits. If not, it passes unasked."""
         since = self._under_way.get(place)
         if since is None:
@@ -148,7 +152,7 @@ class Probing:
         if len(self._waiting) >= MOST_WAITING:
             self.counts[Count.UNASKED] += 1
             return False
-        self._waiting[segment.handle] = Waiting(segment, flow, place, until)
+        self._waiting[segment.handle] = Waiting(segment, opening, flow, place, until)
         return True
 
     def _may_ask(self, place: Place, now: float) -> bool:

@@ -18,7 +18,7 @@ from ramfw.core.fqdn import matches
 from ramfw.core.leases import LONGEST_STALE
 from ramfw.core.marks import MarkLayout
 from ramfw.core.name_fronts import too_short
-from ramfw.core.names_report import names_problems, names_report
+from ramfw.core.names_report import Beside, names_problems, names_report
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, Target
 from ramfw.core.questions import Tally
 from ramfw.core.refusals import facts as refusal_facts
@@ -29,6 +29,7 @@ from ramfw.core.watch_rules import WatchForm
 Report = dict[str, Any]
 T = TypeVar("T")
 NOTHING = Count()
+NOTHING_BESIDE = Beside()
 RECENT = 3600.0
 """Seconds for which somebody's change of the rules is an alarm."""
 
@@ -57,6 +58,7 @@ def report(  # noqa: PLR0913 - all that a status tells of
     now: float,
     viewer: int = 0,
     *,
+    beside: Beside = NOTHING_BESIDE,
     stream: bool = False,
 ) -> Report:
     """Everything that is enforced, and what is not and why; `viewer` is the user who asks.
@@ -98,7 +100,7 @@ def report(  # noqa: PLR0913 - all that a status tells of
         },
         "by_cgroup": facts.by_cgroup,
         "names": names_report(
-            engine.name_check, counts, now, checked=_checks_names(engine), viewer=viewer
+            engine.name_check, counts, beside, now, checked=_checks_names(engine), viewer=viewer
         ),
         "links": {
             "bridges": sorted(links.bridges) if links else [],
@@ -136,7 +138,7 @@ def report(  # noqa: PLR0913 - all that a status tells of
         "problems": [
             {"what": what, "follows": follows, "mend": mend}
             for problems in (
-                _problems(engine, policy, counts),
+                _problems(engine, policy, counts, beside),
                 _unexplained(engine, policy, counts),
             )
             for what, follows, mend in problems
@@ -271,7 +273,9 @@ def _checks_names(engine: Engine) -> bool:
     return watch is not None and watch.names
 
 
-def _problems(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tuple[str, str, str]]:
+def _problems(
+    engine: Engine, policy: Policy, counts: Counts, beside: Beside
+) -> Iterator[tuple[str, str, str]]:
     facts = engine.facts
     if policy.mode is Mode.AUDIT:
         yield (
@@ -288,7 +292,7 @@ def _problems(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tuple[
         )
     yield from _catalog_problem(policy)
     checks = _checks_names(engine)
-    yield from names_problems(engine.name_check, policy, counts, checked=checks)
+    yield from names_problems(engine.name_check, policy, counts, beside, checked=checks)
     if any(entry.kind == "proxy" for entry in policy.entries) and not _checks_names(engine):
         yield (
             "what is asked of a permitted proxy is not checked",

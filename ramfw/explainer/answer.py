@@ -7,12 +7,12 @@ in the status line too: Go clients print that where they read no body (HEAD, CON
 from __future__ import annotations
 
 import html
-import json
 from dataclasses import dataclass
 
 import h11
 
 from ramfw.core.refusal_message import ascii_only
+from ramfw.wire.refusal import registry_error
 
 LONGEST_HEAD = 16 * 1024
 """Bytes of a request's line and headers."""
@@ -100,7 +100,7 @@ class Conversation:
         if asked.accepts_page and not asked.is_for_registry:
             kind, body = "text/html; charset=utf-8", _page(message)
         else:
-            kind, body = "application/json", _registry_error(host, message)
+            kind, body = "application/json", registry_error(host, message).encode()
         response = h11.Response(
             status_code=asked.status,
             reason=ascii_only(message).encode(),
@@ -133,11 +133,6 @@ def _asked(request: h11.Request) -> Asked:
         accepts_page=b"text/html" in headers.get(b"accept", b"").lower(),
         agent=headers.get(b"user-agent", b"").decode("ascii", "replace"),
     )
-
-
-def _registry_error(host: str, message: str) -> bytes:
-    error = {"code": "DENIED", "message": message, "detail": {"host": host}}
-    return json.dumps({"errors": [error]}).encode() + b"\n"
 
 
 def _page(message: str) -> bytes:

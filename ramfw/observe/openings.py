@@ -148,7 +148,7 @@ class OpeningsWatch:
             self._waiting[ident] = others
         key, destination, port, first, flags, payload = read
         told = _FLAGS[flags & _TELLING]
-        return HeldSegment(ident, key, scope, destination, port, first, payload, told)
+        return HeldSegment(ident, key, scope, destination, port, first, payload, told, packet)
 
     def _read_copies(self) -> tuple[list[Copied], bool]:
         copies: list[Copied] = []

@@ -108,7 +108,19 @@ def _names(names: Fields) -> str:
     if not names["checked"]:
         return "not checked: addresses alone decide"
     counts = ", ".join(f"{names[what]:,} {what}" for what in ("permitted", "passed", "refused"))
-    return f"read in each connection's first bytes: {counts}"
+    return f"read in each connection's first bytes: {counts}{_unread(names)}"
+
+
+def _unread(names: Fields) -> str:
+    """How much passed unread, and when: the latest absences."""
+    if not names["unread"]:
+        return ""
+    when = ", ".join(
+        f"for {span(one['since_ago'] - one['until_ago'])} until {span(one['until_ago'])} ago"
+        for one in names["absences"][:FEW]
+    )
+    without = f" while no daemon was there ({when})" if when else ""
+    return f"; {number(names['unread'], 'packet')} passed unread{without}"
 
 
 def _not_in_force(facts: Fields) -> str:

@@ -63,7 +63,7 @@ from ramfw.core.transaction import (
 )
 
 OWN = f"inet {TABLE}"
-FLAG_ORDER = ("fin", "syn", "rst", "ack", "urg")
+FLAG_ORDER = ("fin", "syn", "rst", "psh", "ack", "urg")
 
 
 def write(transaction: Transaction) -> str:

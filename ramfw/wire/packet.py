@@ -27,6 +27,8 @@ _IPV4 = struct.Struct("!BxHxxHxBxx4s4s")
 _IPV6 = struct.Struct("!BxxxHBx16s16s")
 _UDP = struct.Struct("!HHH")
 _TCP = struct.Struct("!HHI4xBB")
+_PORTS = struct.Struct("!HH")
+_TOLD = struct.Struct("!8xIxB")
 _CHECKSUM = struct.Struct("!H")
 _PSEUDO = struct.Struct("!IBB")
 
@@ -60,14 +62,19 @@ class Segment(NamedTuple):
 
 
 class Headers(NamedTuple):
-    """Who sends to whom; ports and flags are 0 where the protocol has none that is read here."""
+    """Who sends to whom; what the protocol lacks, or is not read here, is 0.
+
+    The transport's header begins at `transport`.
+    """
 
     protocol: int
     source: bytes
     destination: bytes
     sport: int
     dport: int
+    acknowledged: int
     flags: int
+    transport: int
 
 
 class _Network(NamedTuple):
@@ -110,28 +117,26 @@ def parse(packet: bytes) -> Segment | None:
 def headers(packet: bytes) -> Headers | None:
     """The headers of a packet that may be cut short behind them. Never raises.
 
-    None where there is no whole IP header; what is missing behind it is taken for zeros.
+    None where there is no whole IP header. Lengths are not looked at.
     """
-    whole = packet + bytes(max(0, _length(packet) - len(packet)))
-    network = _network(whole)
-    if network is None:
-        return None
-    found = parse(whole)
-    if found is None or len(packet) < found.transport + 4:
-        return Headers(network.protocol, network.source, network.destination, 0, 0, 0)
-    return Headers(
-        found.protocol, found.source, found.destination, found.sport, found.dport, found.flags
-    )
-
-
-def _length(packet: bytes) -> int:
-    """The packet's whole length, as its IP header says."""
     version = packet[0] >> 4 if packet else 0
     if version == 4 and len(packet) >= _IPV4_HEADER:  # noqa: PLR2004 - the version of the protocol
-        return int(_IPV4.unpack_from(packet)[1])
-    if version == 6 and len(packet) >= _IPV6_HEADER:  # noqa: PLR2004 - the same
-        return _IPV6_HEADER + int(_IPV6.unpack_from(packet)[1])
-    return 0
+        transport = (packet[0] & 15) * 4
+        protocol, source, destination = packet[9], packet[12:16], packet[16:20]
+    elif version == 6 and len(packet) >= _IPV6_HEADER:  # noqa: PLR2004 - the same
+        protocol, transport = packet[6], _IPV6_HEADER
+        source, destination = packet[8:24], packet[24:40]
+        if protocol in _EXTENSIONS:
+            protocol, transport = _after_extensions(packet, protocol, len(packet))
+    else:
+        return None
+    ports, told = (0, 0), (0, 0)
+    room = len(packet) - transport if transport >= _IPV4_HEADER else 0
+    if protocol in {TCP, UDP} and room >= _PORTS.size:
+        ports = _PORTS.unpack_from(packet, transport)
+    if protocol == TCP and room >= _TCP_HEADER:
+        told = _TOLD.unpack_from(packet, transport)
+    return Headers(protocol, source, destination, *ports, *told, transport)
 
 
 def replace(packet: bytes, segment: Segment, offset: int, new: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """TCP packets read in one go, those of the usual form quickly: a connection waits meanwhile.
 
-Pure. Says what `tcp.read` and `tcp.headers` say. A flow is named by its key: addresses and ports
+Pure. Says what `tcp.read` and `packet.headers` say. A flow is named by its key: addresses and ports
 of one direction, as they stand in one piece in an IP packet without options.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 
+from ramfw.wire import packet as ip
 from ramfw.wire import tcp
 from ramfw.wire.packet import SYN, TCP
 
@@ -50,7 +51,7 @@ def segment(packet: bytes) -> Segment | None:
             first = (number + 1) % _MODULUS if flags & SYN else number
             return packet[8:44], packet[24:40], port, first, flags, packet[start:end]
     read = tcp.read(packet)
-    if not isinstance(read, tcp.TcpSegment):
+    if read is None:
         return None
     payload = packet[read.start : read.end]
     return key(read.key), read.key.destination, read.key.dport, read.first, read.flags, payload
@@ -58,6 +59,7 @@ def segment(packet: bytes) -> Segment | None:
 
 def headers(packet: bytes) -> Headers | None:
     """The headers of a segment whose payload need not be there; None for another protocol."""
+    protocol = 0
     if len(packet) >= _HEADERS4.size and packet[0] == _FIRST_OF_IPV4:
         _, protocol, source, destination, sport, dport, acknowledged, flags = _HEADERS4.unpack_from(
             packet
@@ -66,12 +68,13 @@ def headers(packet: bytes) -> Headers | None:
         _, protocol, source, destination, sport, dport, acknowledged, flags = _HEADERS6.unpack_from(
             packet
         )
-    else:
-        read = tcp.headers(packet)
-        return None if read is None else (key(read.key.reverse), read.acknowledged, read.flags)
-    if protocol != TCP:
+    if protocol == TCP:
+        return destination + source + dport + sport, acknowledged, flags
+    read = ip.headers(packet)
+    if read is None or read.protocol != TCP or len(packet) < read.transport + _TCP_HEADER:
         return None
-    return destination + source + dport + sport, acknowledged, flags
+    reverse = tcp.FlowKey(read.destination, read.source, read.dport, read.sport)
+    return key(reverse), read.acknowledged, read.flags
 
 
 def key(flow: tcp.FlowKey) -> bytes:

@@ -17,6 +17,9 @@ from tests.unit.wire.hello_sample import python_hello
 SERVER_HELLO = "\x16\x03\x03"
 """How the answer of a TLS server begins that has taken a hello."""
 RESET = ("ConnectionResetError", "BrokenPipeError")
+ACCESS_DENIED = "\x15\x03\x03\0\2\2\x31"
+"""TLS's fatal alert 49, in a record."""
+FORBIDDEN = "HTTP/1.1 403 "
 Step = tuple[str, Any]
 HEAR: Step = ("hear", 3)
 AWAIT: Step = ("await", "")
@@ -36,8 +39,13 @@ class Met:
 
     @property
     def refused(self) -> bool:
-        """Whether it was reset at once, and nothing came back."""
-        return not self.heard and self.error in RESET
+        """Whether it was reset at once, and nothing came back, or was told that it is refused."""
+        return (not self.heard and self.error in RESET) or self.told
+
+    @property
+    def told(self) -> bool:
+        """Whether it was told that it is refused, and nothing else."""
+        return self.heard == ACCESS_DENIED or self.heard.startswith(FORBIDDEN)
 
 
 def hello(name: str | None) -> str:

@@ -30,7 +30,10 @@ LIFETIME = 1800
 REFUSALS = (
     r"(?i)connection refused|connection reset|no route to host"
     r"|could(n't| not) connect to server"  # curl's words for the same, before and after 8.10
+    r"|alert access denied|tls: access denied"
 )
+FORBIDDEN = "403"
+"""curl's answer, where the lab asks for no more than the status."""
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -50,8 +53,8 @@ class Outcome:
     @property
     def refused(self) -> bool:
         """Refused as ramfw refuses: in the client's own words, and in less than a second."""
-        said = re.search(REFUSALS, self.output)
-        return self.code != 0 and said is not None and self.seconds < 1
+        said = self.code != 0 and re.search(REFUSALS, self.output) is not None
+        return (said or self.output.strip() == FORBIDDEN) and self.seconds < 1
 
 
 class Process:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from ramfw.core.compiler import Machine, compile_ruleset
-from ramfw.core.marks import PASSED, REFUSED, UNSETTLED, MarkLayout
-from ramfw.core.name_rules import CHECKED, NAMES_PRIORITY
+from ramfw.core.marks import ANSWERED, PASSED, REFUSED, UNSETTLED, MarkLayout
+from ramfw.core.name_rules import CHECKED, NAMES_PRIORITY, TELLING
 from ramfw.core.policy import ScopeName
-from ramfw.core.ruleset import Chain, Jump, Log, Queue, Rule, Ruleset, SetPacketMark
+from ramfw.core.ruleset import DROP, Chain, Jump, Log, Queue, Rule, Ruleset, SetPacketMark
 from ramfw.core.watch_rules import WATCH_PRIORITY, WatchForm
 from tests.golden.cases import MACHINE, NAMES
 from tests.unit.core.policies import policy
@@ -134,7 +134,30 @@ def test_nothing_that_a_container_may_forge_is_copied() -> None:
     assert len(here) > 1
     assert all("accept" in str(rule) for rule in here[:-1])
     copying = {c.name for c in ruleset.chains for r in c.rules for s in r if copies(s)}
-    assert copying == {"server_speaks"}
+    assert copying == {"server_speaks", "told_input", "told_forward"}
+    for hook in ("input", "forward"):
+        assert f"'{TELLING}'" in words(chain(ruleset, f"told_{hook}").rules), "the daemon's own"
+
+
+def test_what_is_answered_is_refused_first_and_goes_no_further() -> None:
+    ruleset = compiled(STRICT)
+    answer, guard = chain(ruleset, "answer_name"), chain(ruleset, "refuse_marked")
+
+    assert "'refuse_name'" in words(answer.rules[:1])
+    assert answer.rules[1:] == ((DROP,),)
+    assert Jump(MarkLayout(0x0000FFFF).value(ANSWERED), "answer_name", is_mark=True) in elements(
+        ruleset, CHECKED
+    )
+    # What bare acknowledgement comes then is let lie; all else of a refused flow is reset.
+    assert guard.rules[0][-1] == DROP
+    assert "'psh'" in words(guard.rules[:1])
+    assert "'refusal'" in words(guard.rules[1:2])
+
+
+def test_audit_answers_nobody() -> None:
+    ruleset = compiled(AUDIT + STRICT)
+    assert not {"answer_name", "told_input", "told_forward"} & {c.name for c in ruleset.chains}
+    assert "answer_name" not in str(elements(ruleset, CHECKED))
 
 
 def copies(statement: object) -> bool:

@@ -12,11 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramfw.wire.refusal import TLS_ALERT, http_forbidden
+from ramfw.core.opening import (
+    BrokenHello,
+    BrokenRequest,
+    Hello,
+    Http2Preface,
+    Opening,
+    Other,
+    Request,
+    Ssl2Hello,
+    Target,
+)
+from ramfw.wire.refusal import TLS_ALERT, http_forbidden, payload
 from ramfw.wire.tcp import MAX_ANSWER
 
+HOST = "ghcr.io"
 
-def parts(response: bytes) -> tuple[bytes, Message, bytes]:
+
+def parts(response: bytes | None) -> tuple[bytes, Message, bytes]:
+    assert response is not None
     stream = io.BytesIO(response)
     status = stream.readline()
     return status, parse_headers(stream), stream.read()
@@ -35,27 +49,58 @@ def test_a_tls_client_hears_that_access_is_denied() -> None:
 
 
 def test_a_registry_client_gets_an_error_of_the_registry_api() -> None:
-    status, fields, body = parts(http_forbidden("Example Corp: no", registry_api=True))
+    asked = Request("GET", HOST, None, Target.ORIGIN, registry_api=True, end=0)
+    status, fields, body = parts(payload(asked, HOST, "Example Corp: no"))
 
-    assert status == b"HTTP/1.1 403 Forbidden\r\n"
+    assert status == b"HTTP/1.1 403 Example Corp: no\r\n"
     assert fields["Content-Type"] == "application/json"
-    assert json.loads(body)["errors"][0]["code"] == "DENIED"
-    assert json.loads(body)["errors"][0]["message"] == "Example Corp: no"
+    (error,) = json.loads(body)["errors"]
+    assert error == {"code": "DENIED", "message": "Example Corp: no", "detail": {"host": HOST}}
 
 
 def test_others_get_a_line_of_text() -> None:
-    _, fields, body = parts(http_forbidden("Example\r\nCorp: é", registry_api=False))
+    for asked in (
+        Request("GET", HOST, None, Target.ORIGIN, registry_api=False, end=0),
+        Request("CONNECT", HOST, 443, Target.AUTHORITY, registry_api=True, end=0),
+        BrokenRequest("two Hosts", (HOST, "b.example"), registry_api=False),
+    ):
+        _, fields, body = parts(payload(asked, HOST, "Example\r\nCorp: é"))
 
-    assert fields["Content-Type"] == "text/plain; charset=utf-8"
-    assert body.decode() == "Example Corp: é\n"
+        assert fields["Content-Type"] == "text/plain; charset=utf-8"
+        assert body.decode() == "Example Corp: é\n"
 
 
-@given(st.text(max_size=900), st.booleans())
-def test_whatever_the_message_it_fits_and_is_whole(message: str, registry_api: bool) -> None:  # noqa: FBT001
-    response = http_forbidden(message, registry_api=registry_api)
-    _, fields, body = parts(response)
+def test_the_answer_to_head_is_its_head() -> None:
+    asked = Request("HEAD", HOST, None, Target.ORIGIN, registry_api=True, end=0)
+    status, fields, body = parts(payload(asked, HOST, "no"))
+
+    assert (status, body) == (b"HTTP/1.1 403 no\r\n", b"")
+    assert fields["Content-Length"] is None
+
+
+@pytest.mark.parametrize("opening", [Other("SSH"), Http2Preface(), Ssl2Hello()])
+def test_who_speaks_neither_is_told_nothing(opening: Opening) -> None:
+    assert payload(opening, HOST, "no") is None
+
+
+@pytest.mark.parametrize(
+    "opening", [Hello(HOST, encrypted=False, alpn=(), end=9), BrokenHello("odd")]
+)
+def test_whoever_begins_as_tls_gets_the_alert(opening: Opening) -> None:
+    assert payload(opening, HOST, "no") == TLS_ALERT
+
+
+@given(st.text(max_size=900), st.text(max_size=2000), st.booleans())
+def test_whatever_the_message_it_fits_and_is_whole(
+    message: str,
+    host: str,
+    registry_api: bool,  # noqa: FBT001
+) -> None:
+    response = http_forbidden(host, message, registry_api=registry_api)
+    status, fields, body = parts(response)
 
     assert len(response) <= MAX_ANSWER
+    assert status.startswith(b"HTTP/1.1 403 ")
     assert int(fields["Content-Length"]) == len(body)
     if registry_api:
         json.loads(body)
@@ -63,4 +108,4 @@ def test_whatever_the_message_it_fits_and_is_whole(message: str, registry_api: b
 
 def test_a_long_message_is_cut_not_lost() -> None:
     for character in "x€\N{GRINNING FACE}\x01":
-        assert len(http_forbidden(character * 5000, registry_api=True)) > MAX_ANSWER // 2
+        assert len(http_forbidden(HOST, character * 5000, registry_api=True)) > MAX_ANSWER // 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.wire import tcp, tcp_packet
-from ramfw.wire.packet import ACK, SYN, TCP, UDP
+from ramfw.wire.packet import ACK, SYN, TCP, UDP, headers
 from tests.unit.wire import test_packet
 from tests.unit.wire.test_packet import extension, ipv4, ipv6, udp
 from tests.unit.wire.test_tcp import FOUR, SIX, STAMPS, packet
@@ -30,7 +30,7 @@ ODD = [
 
 def strict_segment(data: bytes) -> tcp_packet.Segment | None:
     read = tcp.read(data)
-    if not isinstance(read, tcp.TcpSegment):
+    if read is None:
         return None
     key = tcp_packet.key(read.key)
     payload = data[read.start : read.end]
@@ -38,10 +38,11 @@ def strict_segment(data: bytes) -> tcp_packet.Segment | None:
 
 
 def strict_headers(data: bytes) -> tcp_packet.Headers | None:
-    read = tcp.headers(data)
-    if read is None:
+    read = headers(data)
+    if read is None or read.protocol != TCP or len(data) < read.transport + 20:
         return None
-    return tcp_packet.key(read.key.reverse), read.acknowledged, read.flags
+    reverse = tcp.FlowKey(read.destination, read.source, read.dport, read.sport)
+    return tcp_packet.key(reverse), read.acknowledged, read.flags
 
 
 @pytest.mark.parametrize(("data", "key"), list(zip(PLAIN, (FOUR, SIX), strict=True)))
