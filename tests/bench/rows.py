@@ -27,6 +27,8 @@ QUESTIONS = 1_500
 WARM_UP = 300
 MANY_QUESTIONS = 15_000
 OUTSTANDING = 64
+LISTED = 10
+"""Names in a policy by which unrelated ones are told."""
 NAMES, ADDRESSES_EACH = 10_000, 10
 CONNECTIONS = 20_000
 CONNECTIONS_OF_COPIES = 500
@@ -77,26 +79,28 @@ def held_answers(bench: Bench) -> list[Measure]:
 
 def other_answers(bench: Bench) -> list[Measure]:
     """Answers outside the scopes, and to names that are not permitted."""
-    bench.ours.start_ramfw()
-    docker, docker_and_ours = Host(bench.setting), Host(bench.setting)
+    bench.ours.start_ramfw(LISTED, wildcard=False)
+    docker, docker_and_ours, wild = (Host(bench.setting) for _ in range(3))
     for host in (docker, docker_and_ours):
         host.track_connections()
-    docker_and_ours.start_ramfw()
+    for host in (docker_and_ours, wild):
+        host.start_ramfw(LISTED)
     ways: list[Callable[[int], Delay]] = [
         lambda count: bench.bare.delay(count, cgroup=BYSTANDER),
         lambda count: bench.ours.delay(count, cgroup=BYSTANDER),
         lambda count: docker.delay(count, cgroup=BYSTANDER),
         lambda count: docker_and_ours.delay(count, cgroup=BYSTANDER),
         lambda count: bench.ours.delay(count, UNRELATED),
+        lambda count: wild.delay(count, UNRELATED),
         lambda count: bench.peer.delay(count, UNRELATED, port=WITH_NFTSET),
     ]
     try:
         found = _interleaved(bench.pairs, ways)
     finally:
         docker_and_ours.stop_ramfw()
-    bare, outside, tracked, both, unrelated, peer = found
+        wild.stop_ramfw()
+    bare, outside, tracked, both, unrelated, below, peer = found
     without = _parts(bare, "p50")
-    added = differences(_parts(unrelated, "p50"), without)
     peers = differences(_parts(peer, "p50"), without)
     return [
         Measure(
@@ -113,15 +117,21 @@ def other_answers(bench: Bench) -> list[Measure]:
             1.05,
             beside={"without and with ramfw": _two(tracked, both, "p50")},
         ),
-        Measure(
-            "other",
-            "added delay of an unrelated name, p50, against dnsmasq as a forwarder with --nftset",
-            *ratio(added, peers),
-            0.4,
-            beside={
-                "without and with ramfw": _two(bare, unrelated, "p50"),
-                "without and with dnsmasq": _two(bare, peer, "p50"),
-            },
+        *(
+            Measure(
+                "other",
+                what,
+                *ratio(differences(_parts(delays, "p50"), without), peers),
+                0.4,
+                beside={
+                    "without and with ramfw": _two(bare, delays, "p50"),
+                    "without and with dnsmasq": _two(bare, peer, "p50"),
+                },
+            )
+            for what, delays in (
+                ("added delay of an unrelated name, p50, against dnsmasq with --nftset", unrelated),
+                ("the same where the policy has a wildcard as well", below),
+            )
         ),
     ]
 

@@ -129,17 +129,25 @@ class Host:
     # -- what runs on it -------------------------------------------------------------------------
 
     def start_ramfw(
-        self, names: int = 0, addresses: int = 1, *, program: str = RUN, more: str = ""
+        self,
+        names: int = 0,
+        addresses: int = 1,
+        *,
+        program: str = RUN,
+        more: str = "",
+        wildcard: bool = True,
     ) -> None:
         """Start the daemon anew and wait until all names of its policy are resolved.
 
-        The policy permits all names below PERMITTED, `names` more with `addresses` each, and what
-        the tables of `more` say. What is in no engine's cgroup is outside its scopes.
+        The policy permits all names below PERMITTED (with `wildcard`), `names` more with
+        `addresses` each, and what the tables of `more` say. What is in no engine's cgroup is
+        outside its scopes.
         """
         self.stop_ramfw()
         path = self.directory / "policy.toml"
         listed = (f"{n}-{n * addresses}-{addresses}-3600.listed.example" for n in range(names))
-        allowed = "\n".join(f'[[allow]]\nhost = "{name}"' for name in (f"*.{PERMITTED}", *listed))
+        below = (f"*.{PERMITTED}",) if wildcard else ()
+        allowed = "\n".join(f'[[allow]]\nhost = "{name}"' for name in (*below, *listed))
         fixed = f'version = 1\n[dns]\nservers = ["{DNS}"]\n[scopes.host]\nmode = "off"\n'
         path.write_text(f"{fixed}{allowed}\n{more}")
         path.chmod(0o644)

@@ -21,6 +21,7 @@ import dns.rrset
 from tests.kernel.world import DNS, ENGINE, SERVERS, World, world
 from tests.lab.policies import policy
 
+MYSELF = (sys.executable, "-m", "tests.kernel.first_connection")
 PORT = 443
 ROUNDS = 40
 PATIENCE = 10.0
@@ -87,13 +88,17 @@ def attempt(address: str) -> str:
     return "connected"
 
 
-def play(world: World) -> dict[str, object]:
+def start_serving(made: World) -> None:
+    """Start the servers of the network."""
+    made.network.start(*MYSELF, "serve").wait_for("serving")
+
+
+def play(made: World) -> dict[str, object]:
     """The story; what the client met, and how the daemon says that it watches."""
-    myself = (sys.executable, "-m", "tests.kernel.first_connection")
-    world.network.start(*myself, "serve").wait_for("serving")
-    daemon = world.start_ramfw(POLICY)
-    met = world.host.run(*myself, "connect", cgroup=ENGINE, timeout=120, check=True).output
-    status = world.status()
+    start_serving(made)
+    daemon = made.start_ramfw(POLICY)
+    met = made.host.run(*MYSELF, "connect", cgroup=ENGINE, timeout=120, check=True).output
+    status = made.status()
     daemon.stop()
     return {"met": json.loads(met), "watch": status["watch"], "kernel": status["kernel"]}
 

@@ -13,7 +13,7 @@ packages=linux-image-amd64,kmod,busybox-static,iproute2,nftables,iptables,python
 modules=(
     './boot/vmlinuz-*' '*/lib/modules/*/modules.*' '*/lib/modules/*/kernel/net/*'
     '*/lib/modules/*/kernel/lib/*' '*/lib/modules/*/kernel/crypto/*'
-    '*/lib/modules/*/kernel/drivers/net/veth.ko*'
+    '*/lib/modules/*/kernel/drivers/net/veth.ko*' '*/lib/modules/*/kernel/drivers/net/tun.ko*'
 )
 # What nothing here reads.
 unread=(
