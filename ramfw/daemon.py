@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from ramfw import __version__, policyfile
 from ramfw.alive import Alive
+from ramfw.auditor import audit
 from ramfw.control_server import CALLER, Arguments, ControlServer
 from ramfw.core.commands import (
     Command,
@@ -258,6 +259,7 @@ class Daemon:
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
         if problems:
             self._handle(PolicyRefused(problems))
+        self._start(audit(self._engine, self._events.put_nowait))
         deferred = 0
         while True:
             try:

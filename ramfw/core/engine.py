@@ -10,11 +10,12 @@ the table and starting from what is really there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from ramfw.core.addresses import may_open
+from ramfw.core.audit import Audit
 from ramfw.core.commands import (
     Command,
     Decide,
@@ -31,8 +32,10 @@ from ramfw.core.events import (
     CanaryReported,
     CgroupsChanged,
     Committed,
+    ElementsSeen,
     Event,
     LinksChanged,
+    MapAudited,
     NoCgroupMatch,
     OpeningsHeld,
     PolicyLoaded,
@@ -64,7 +67,7 @@ from ramfw.core.refusals import Refusals, journal_fields, sentence
 from ramfw.core.ruleset import CgroupElement, Ruleset
 from ramfw.core.standing import Believed, Facts, Health, Pending, Touch
 from ramfw.core.tablestate import TableState
-from ramfw.core.transaction import Transaction
+from ramfw.core.transaction import GrantKey, Transaction
 from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 
@@ -76,6 +79,9 @@ CANARY_SILENCE = 180.0
 MOST_LEARNED_NAMES = 20_000
 """Names with leases, beyond which no name that only a wildcard permits is learned."""
 MOST_NAMES_TOLD = 4
+MOST_TOLD = 4
+UNSEEN = "somebody unseen"
+"""Who did what only the audit found."""
 NOTHING_TO_DO: tuple[Transaction, Transaction] = ((), ())
 
 
@@ -97,6 +103,7 @@ class Engine:
         self.refusals = Refusals()
         self._desired: Ruleset | None = None
         self.ledger = Ledger()
+        self.audit = Audit()
         self._pending: Pending | None = None
         self._table_was_read = False
         self._reading = False
@@ -230,6 +237,11 @@ class Engine:
                 yield self._table_touched(pid, program, now)
             case CanaryReported():
                 yield from self._canary_reported(event, now)
+            case ElementsSeen(name, elements):
+                if self._may_audit:
+                    self.audit.seen(name, elements, self.ledger, now)
+            case MapAudited(name):
+                yield from self._map_audited(name, now)
             case AnswersHeld() | Committed() | Tick():
                 pass
 
@@ -281,6 +293,37 @@ class Engine:
         self.health.touched += 1
         who = f"{program} (pid {pid})"
         return Note("err", f"{who} changed the table inet ramfw: it is put right now")
+
+    @property
+    def _may_audit(self) -> bool:
+        """Whether what is believed is not about to be read, or made anew."""
+        return self.in_force and not self._touched
+
+    def maps_of_grants(self) -> tuple[str, ...]:
+        """The maps in the kernel whose elements are grants."""
+        ruleset = self.believed.ruleset if self.in_force else None
+        return tuple(named.name for named in ruleset.sets if named.holds_grants) if ruleset else ()
+
+    def _map_audited(self, name: str, now: float) -> Iterable[Note]:
+        """Mend what was found to be otherwise than it was acknowledged, and say so."""
+        if not self._may_audit:
+            self.audit.forget()
+            return
+        drift = self.audit.ended(name, self.ledger, now)
+        if drift.hopeless:
+            self._touched = True
+            yield Note("err", f"the map {name} holds what ramfw did not write: all is read now")
+            return
+        self.ledger.mend(drift.strays, drift.missing, now)
+        self.health.mismatches += bool(drift.missing)
+        if drift.strays:
+            self.health.touches.append(Touch(now, 0, UNSEEN))
+            self.health.touched += 1
+            what = _told(drift.strays)
+            yield Note("err", f"{UNSEEN} opened what ramfw did not, it is closed now: {what}")
+        if drift.missing:
+            what = _told(drift.missing)
+            yield Note("warning", f"the kernel had lost what is permitted, it is given now: {what}")
 
     def _mended(self, now: float) -> None:
         if self.health.touches and self.in_force and not self._touched:
@@ -475,6 +518,7 @@ class Engine:
     def _start_from(self, event: TableRead, now: float, *, adopts: bool) -> None:
         """Take what is really there as the ground, and let the next transaction mend it."""
         state = event.state
+        self.audit.forget()
         self.believed = Believed(state.ruleset if state else None)
         held = state.grants if state else None
         # Before a policy is known, nothing is: a list of 100,000 that are not permitted is no use.
@@ -585,6 +629,18 @@ class Engine:
             watch is not None and watch.tells_answers,
         )
         return compile_ruleset(policy, machine, self.numbering.numbered.values())
+
+
+def _told(keys: Collection[GrantKey]) -> str:
+    """Some of the elements, for a person."""
+    some = [f"{_shown(key)} {key.protocol}/{key.port}" for key in islice(keys, MOST_TOLD)]
+    more = len(keys) - len(some)
+    return ", ".join(some) + (f", and {more} more" if more else "")
+
+
+def _shown(key: GrantKey) -> str:
+    network = key.network
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _attempt(refusal: Refusal, scope: ScopeName) -> Attempt:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ramfw.core.flows import Flags
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.probe import Probed, Recalled
-from ramfw.core.tablestate import TableState
+from ramfw.core.tablestate import HeldGrant, TableState
 from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 
@@ -297,6 +297,19 @@ class CanaryReported:
     detail: str
 
 
+class ElementsSeen(NamedTuple):
+    """A piece of a map, as the kernel holds it (the slow audit): keys, and what they open."""
+
+    map: str
+    elements: tuple[tuple[bytes | None, HeldGrant], ...]
+
+
+class MapAudited(NamedTuple):
+    """All pieces of the map have been seen."""
+
+    map: str
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline passed, and nothing else happened."""
@@ -322,5 +335,7 @@ Event = (
     | CanaryReported
     | TableTouched
     | NoCgroupMatch
+    | ElementsSeen
+    | MapAudited
     | Tick
 )

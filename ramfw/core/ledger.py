@@ -110,6 +110,35 @@ class Ledger:
         held = self._grants.get(key.map)
         return held is not None and key.packed in held
 
+    def count(self, name: str) -> int:
+        """How many elements of the map are known."""
+        return len(self._grants.get(name, ()))
+
+    def of_map(self, name: str) -> Iterable[tuple[bytes, Wanted]]:
+        """The elements of the map, by their packed keys."""
+        return self._grants.get(name, {}).items()
+
+    def lives_until(self, key: GrantKey, when: float) -> bool:
+        """Whether the kernel was given it, for longer than until then."""
+        held = self._get(key)
+        return held is not None and held.expires > when
+
+    def is_strange(self, key: GrantKey, held: HeldGrant, now: float) -> bool:
+        """Whether an element that the kernel holds is not the one that it was given."""
+        return _is_strange(Wanted(held.entry_id, now + held.remaining), self._get(key))
+
+    def mend(
+        self, strays: Mapping[GrantKey, HeldGrant], missing: Iterable[GrantKey], now: float
+    ) -> None:
+        """Have elements that nobody granted taken away, and those that are not there given."""
+        for key, held in strays.items():
+            self._put(key, Wanted(held.entry_id, now + held.remaining))
+            self._stale.add(key)
+            self._dirty.add(place_of(key.packed))
+        for key in missing:
+            self._grants.get(key.map, {}).pop(key.packed, None)
+            self._dirty.add(place_of(key.packed))
+
     def sweep(self, now: float) -> None:
         """Forget, now and then, what the kernel has let expire."""
         if self._sweep_due <= now:

@@ -115,6 +115,15 @@ class Batches:
             if nft_elements.is_elements(one.kind):
                 yield from nft_elements.elements(datagram, one.start, one.end)
 
+    def pieces(self, name: str) -> Iterator[list[Found]]:
+        """The elements of a map, in as many pieces as the kernel gives. Raises KernelError.
+
+        What changes meanwhile may be missing, or told twice.
+        """
+        for datagram, one in self._dump(partial(nft_elements.request, name)):
+            if nft_elements.is_elements(one.kind):
+                yield list(nft_elements.elements(datagram, one.start, one.end))
+
     def counters(self) -> Iterator[tuple[str, Count]]:
         """All named counters. Raises KernelError."""
         for datagram, one in self._dump(nft_counters.request_counters):
