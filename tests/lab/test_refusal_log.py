@@ -144,6 +144,21 @@ def test_a_blob_host_that_moved_is_told_with_the_line_that_permits_it(
     assert internet.packets(GHCR) == 0
 
 
+def test_a_blob_host_on_an_address_that_others_may_use_is_told_so_too(
+    host: Host, internet: Internet
+) -> None:
+    """As on a CDN: the address is open, and the name in the first bytes is refused."""
+    internet.set_name(HUB_BLOBS.name, *HUB.addresses)
+    host.start_ramfw(policy(f'host = "{HUB.name}"', f'host = "{HUB_AUTH.name}"'))
+    assert not host.pull("app:1").ok
+    found = refusals_in(host, "engines")
+    assert {refusal["names"][0] for refusal in found} == {HUB_BLOBS.name}
+    assert {refusal["reason"] for refusal in found} == {"the name is not permitted"}
+    assert found[-1]["after"] in {HUB.name, HUB_AUTH.name}
+    assert found[-1]["hint"] == f'[[allow]]\nhost = "{HUB_BLOBS.name}"'
+    internet.set_name(HUB_BLOBS.name, *HUB_BLOBS.addresses)
+
+
 @pytest.mark.parametrize("family", ["v4", "v6"])
 @pytest.mark.parametrize("network", ["bridge", "own"])
 def test_a_container_that_is_sent_on_is_told_so_too(
