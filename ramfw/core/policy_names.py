@@ -21,7 +21,7 @@ def is_refused(policy: Policy, name: str, *, is_registry: bool) -> bool:
     """Whether a scope refuses a canonical name.
 
     A strict scope refuses whatever no entry permits, one of mode `registries` what is a registry,
-    and other hosts only if it says so (`unknown`).
+    and other hosts only if it says so (`unknown`). What asking a host may find is not known here.
     """
     if policy.mode is Mode.AUDIT or entry_for(policy, name) is not None:
         return False

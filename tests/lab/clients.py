@@ -15,13 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import materials as lab_materials
-from tests.lab import newer
 from tests.lab.addresses import GHCR
 from tests.lab.container import Container
+from tests.lab.engines import (
+    MADE,
+    Engine,
+    newer_in_container,
+    newer_on_host,
+    own_in_container,
+)
 from tests.lab.host import Host
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
-from tests.lab.newer import NewerDocker
 from tests.lab.policies import DOCKER_IO, STRICT, policy
 from tests.lab.space import Outcome
 
@@ -45,12 +50,14 @@ class Places:
 
     host: Host
     container: Container
-    newer: NewerDocker
+    newer: Engine
     """Debian 13's, on the host."""
-    inner: NewerDocker
+    inner: Engine
     """The same in a container."""
+    own_inner: Engine
+    """This machine's in a container."""
     outer: Container
-    """That container."""
+    """The container of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,12 @@ class Client:
 
 
 @contextmanager
-def places(host: Host) -> Iterator[Places]:
+def places(host: Host, newer: Engine) -> Iterator[Places]:
     """Containers for clients, on a host with both engines; they go at the end."""
-    inner, outer = newer.in_container(host)
+    inner = newer_in_container(host)
+    own_inner, outer = own_in_container(host)
     container = host.container(command=("sleep", "600"))
-    yield Places(host, container, NewerDocker(host.run), inner, outer)
+    yield Places(host, container, newer, inner, own_inner, outer)
     host.remove_containers()
 
 
@@ -107,13 +115,20 @@ def _build(host: Host, *, kit: bool) -> Outcome:
 SKOPEO = ("skopeo", "inspect", "--insecure-policy", f"docker://{IMAGE}")
 CURL = ("curl", "-sS", "--max-time", "10", "https://ghcr.io/v2/")
 DOCKER = "dockerd --version"
-NEWER_DOCKER = f"chroot {newer.MADE}/root dockerd --version"
-NEWER_CTR = f"chroot {newer.MADE}/root containerd --version"
+NEWER_DOCKER = f"chroot {MADE}/root dockerd --version"
+NEWER_CTR = f"chroot {MADE}/root containerd --version"
 PULL, BUILD_KIT, CTR = "`docker pull`", "`docker build` (BuildKit in dockerd)", "`ctr images pull`"
 
 CLIENTS = (
     Client(PULL, DOCKER, lambda at: at.host.pull(IMAGE), IN_CERTIFICATE, DENIED),
     Client(PULL, NEWER_DOCKER, lambda at: at.newer.pull(IMAGE), IN_CERTIFICATE, DENIED),
+    Client(
+        f"{PULL} in a container",
+        DOCKER,
+        lambda at: at.own_inner.pull(IMAGE),
+        IN_CERTIFICATE,
+        DENIED,
+    ),
     Client(
         f"{PULL} in a container",
         NEWER_DOCKER,
@@ -128,8 +143,22 @@ CLIENTS = (
         IN_CERTIFICATE,
         DENIED,
     ),
+    Client(
+        "`docker build` (classic builder) in a container",
+        DOCKER,
+        lambda at: at.own_inner.build(IMAGE, kit=False),
+        IN_CERTIFICATE,
+        DENIED,
+    ),
     Client(BUILD_KIT, DOCKER, lambda at: _build(at.host, kit=True), IN_CERTIFICATE, IN_STATUS),
     Client(BUILD_KIT, NEWER_DOCKER, lambda at: at.newer.build(IMAGE), IN_CERTIFICATE, IN_STATUS),
+    Client(
+        f"{BUILD_KIT} in a container",
+        DOCKER,
+        lambda at: at.own_inner.build(IMAGE),
+        IN_CERTIFICATE,
+        IN_STATUS,
+    ),
     Client(
         f"{BUILD_KIT} in a container",
         NEWER_DOCKER,
@@ -147,6 +176,13 @@ CLIENTS = (
         IN_STATUS,
     ),
     Client(CTR, NEWER_CTR, lambda at: at.newer.ctr(IMAGE), IN_CERTIFICATE, IN_STATUS),
+    Client(
+        f"{CTR} in a container",
+        "containerd --version",
+        lambda at: at.own_inner.ctr(IMAGE),
+        IN_CERTIFICATE,
+        IN_STATUS,
+    ),
     Client(
         f"{CTR} in a container",
         NEWER_CTR,
@@ -220,11 +256,11 @@ def main() -> int:
             host = lab.host
             host.start_engine()
             host.load_tools()
-            newer.on_host(host)
+            newer = newer_on_host(host)
             for with_ca in (False, True):
                 host.start_ramfw(policy_for(host, materials, with_ca=with_ca))
                 host.start_explainer(with_signer=with_ca)
-                with places(host) as at:
+                with places(host, newer) as at:
                     for client in CLIENTS:
                         refused = client.run(at)
                         said.setdefault(client.key, []).append(_important(refused.output))

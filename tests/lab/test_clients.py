@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import newer
 from tests.lab.addresses import GHCR
 from tests.lab.clients import CLIENTS, MESSAGE, PAGE, Client, Places, places, policy_for
+from tests.lab.engines import Engine, newer_on_host
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
 from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
@@ -17,24 +17,23 @@ SOON = 1.0
 
 
 @pytest.fixture(scope="module")
-def both_engines(module_lab: Lab) -> Lab:
-    """A host with this machine's engine, and with Debian 13's."""
-    newer.on_host(module_lab.host)
-    return module_lab
+def newer(module_lab: Lab) -> Engine:
+    """Debian 13's engine, on a host that has this machine's."""
+    return newer_on_host(module_lab.host)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["nothing-installed", "with-ca"])
 def refusing(
-    both_engines: Lab, materials: Materials, request: pytest.FixtureRequest
+    module_lab: Lab, newer: Engine, materials: Materials, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Places, bool]]:
     """A host that refuses ghcr.io, and containers on it."""
-    host, with_ca = both_engines.host, bool(request.param)
+    host, with_ca = module_lab.host, bool(request.param)
     host.start_ramfw(policy_for(host, materials, with_ca=with_ca))
     host.start_explainer(with_signer=with_ca)
-    with places(host) as at:
+    with places(host, newer) as at:
         yield at, with_ca
     host.forget_ramfw()
-    both_engines.internet.set_name(GHCR.name, *GHCR.addresses)
+    module_lab.internet.set_name(GHCR.name, *GHCR.addresses)
 
 
 @pytest.mark.parametrize("family", ["v4", "v6"])
@@ -56,8 +55,9 @@ def test_the_page_has_each_client_and_the_message() -> None:
     page = PAGE.read_text()
     assert [client.name for client in CLIENTS if f"| {client.name}, " not in page] == []
     assert page.count(MESSAGE) >= len(CLIENTS)
-    assert "| `docker pull`, 20.10" in page
-    assert "| `docker pull`, 26." in page
+    for where in ("`docker pull`", "`docker pull` in a container"):
+        for version in ("20.10", "26."):
+            assert f"| {where}, {version}" in page
 
 
 @pytest.mark.parametrize("family", ["v4", "v6"])
@@ -77,7 +77,7 @@ def test_debian_13s_engine_names_a_bare_address_and_its_port(
     assert module_lab.internet.packets(GHCR) == 0
 
 
-def test_once_it_is_permitted_debian_13s_engine_pulls_on_the_host_and_in_a_container(
+def test_once_it_is_permitted_each_of_these_engines_pulls_and_builds(
     refusing: tuple[Places, bool], module_lab: Lab, materials: Materials
 ) -> None:
     at, with_ca = refusing
@@ -85,7 +85,7 @@ def test_once_it_is_permitted_debian_13s_engine_pulls_on_the_host_and_in_a_conta
     image = "ghcr.io/library/app:1"
     module_lab.internet.set_name(GHCR.name, *GHCR.addresses)
     assert at.host.reload(policy(DOCKER_IO, GHCR_IO, host=STRICT)).ok
-    for engine in (at.newer, at.inner):
+    for engine in (at.newer, at.inner, at.own_inner):
         for pulled in (engine.pull(image), engine.build(image), engine.ctr(image)):
             assert pulled.ok, pulled.output
     assert module_lab.internet.packets(GHCR, 443) > 0

@@ -47,6 +47,7 @@ def test_an_entry_covers_its_names_and_no_others(name: str, label: str) -> None:
         ("", True, True),  # engines are strict by default
         ('[scopes.engines]\nmode = "off"', True, False),
         ('[scopes.engines]\nmode = "off"\n[scopes.host]\nunknown = "refuse"', True, True),
+        ('[scopes.engines]\nmode = "off"\n[scopes.host]\nunknown = "probe"', True, False),
         ('[scopes.engines]\nmode = "off"\n[scopes.host]\nmode = "strict"', True, True),
         ('[enforcement]\nmode = "audit"', False, False),
     ],
