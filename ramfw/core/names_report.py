@@ -112,7 +112,7 @@ def names_problems(
         yield (
             f"unknown hosts are not asked: {probing.hindrance or probing.problem}",
             "a registry that the catalogue does not know passes as any web site does",
-            "" if probing.hindrance else "systemctl start ramfw-prober.socket",
+            "" if probing.hindrance else "systemctl start ramfw-prober.socket, or: ramfw prober",
         )
     passed = [probing.counts[count] for count in (Count.UNASKED, Count.UNANSWERED)]
     if policy.probes and any(passed):

@@ -40,7 +40,7 @@ MOST_WAITING = 256
 MOST_AT_ONCE = 32
 """Hosts that are asked at once."""
 MOST_AT_AN_ADDRESS = 4
-"""Of them, at one address: one that is slow takes no more."""
+"""Of them, at one address or IPv6 network: one that is slow takes no more."""
 LONGEST_QUESTION = 30.0
 """Seconds after which a question is given up though nothing came of it, not even a failure."""
 REGISTRY_KEPT = 7 * 86_400.0
@@ -156,7 +156,8 @@ class Probing:
         return True
 
     def _may_ask(self, place: Place, now: float) -> bool:
-        here = sum(one.address == place.address for one in self._under_way)
+        near = _network(place)
+        here = sum(_network(one) == near for one in self._under_way)
         return (
             len(self._under_way) < MOST_AT_ONCE
             and here < MOST_AT_AN_ADDRESS
@@ -245,6 +246,11 @@ class Probing:
 def _can_be_asked(place: Place) -> bool:
     """Whether the question may be put there, and can name its host."""
     return may_open(place.address) and (not place.name or _NAME.fullmatch(place.name) is not None)
+
+
+def _network(place: Place) -> bytes:
+    """An IPv4 address, or the network of an IPv6 one, of which one machine may have all."""
+    return place.address[:8]
 
 
 def _remember(known: dict[K, V], key: K, value: V, most: int) -> None:

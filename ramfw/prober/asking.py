@@ -18,8 +18,8 @@ from ramfw.prober import protocol
 
 MARK = socket.SO_MARK
 LONGEST_CONNECT = 3.0
-PATIENCE = 9.0
-"""Seconds for all of it; the prober gives up before."""
+PATIENCE = 12.0
+"""Seconds for all of it; the prober gives up long before, or something is wrong with it."""
 
 
 async def ask(prober: Path, place: Place, mark: int) -> Probed:

@@ -66,7 +66,8 @@ class Prober:
     ) -> tuple[Outcome, Evidence | None]:
         """What the server at the other end of a connection is. Raises ValueError."""
         answer = RegistryAnswer(host, port, AGENT)
-        with suppress(OSError, EOFError, TimeoutError):  # ssl.SSLError is an OSError
+        # ssl.SSLError is an OSError; a name that TLS cannot have is a ValueError.
+        with suppress(OSError, EOFError, TimeoutError, ValueError):
             async with asyncio.timeout(PATIENCE):
                 await self._exchange(stranger, _server_name(host), answer)
         if answer.evidence is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tests.machine.installation import assert_enforced
+from tests.lab.addresses import NEXUS
+from tests.lab.policies import DOCKER_IO, REGISTRIES, policy
+from tests.machine.installation import POLICY, assert_enforced
 from tests.machine.machine import Machine
 
 CAP_NET_ADMIN = 1 << 12
@@ -27,3 +29,32 @@ def test_it_is_as_exposed_as_it_must_be(running: Machine) -> None:
     level = re.search(r"exposure level for ramfw.service: ([0-9.]+)", said)
     assert level is not None, said
     assert float(level[1]) <= 1.7, said
+
+
+def test_the_prober_is_started_when_it_is_asked_and_finds_without_any_right(
+    running: Machine,
+) -> None:
+    url = f"https://{NEXUS.name}/v2/"
+    get = f"import ssl, urllib.request; print(urllib.request.urlopen('{url}').status)"
+    fetch = ("/usr/bin/python3", "-Ic", get)
+    assert running.run(*fetch).ok, "while unknown hosts pass"
+    assert not running.active("ramfw-prober.service")
+    running.write(POLICY, policy(DOCKER_IO, host=f'{REGISTRIES}\nunknown = "probe"'))
+    running.systemctl("reload", "ramfw.service")
+
+    # It is only started now: the first may go on without it.
+    running.run(*fetch)
+    refused = running.run(*fetch)
+
+    assert not refused.ok
+    assert "Connection reset" in refused.output, refused.output
+    found = running.status()["names"]["probe"]
+    assert [one["name"] for one in found["registries"]] == [NEXUS.name]
+    assert found["problem"] == ""
+    pid = running.main_pid("ramfw-prober.service")
+    said = running.sh(f"cat /proc/{pid}/status; ls /proc/{pid}/ns/net -l; ls /proc/1/ns/net -l")
+    assert "\nCapEff:\t0000000000000000\n" in said
+    assert "\nCapBnd:\t0000000000000000\n" in said
+    networks = re.findall(r"net:\[(\d+)\]", said)
+    assert len(set(networks)) == 2, "it has a network of its own, with nothing in it"
+    assert "registries.json" in running.sh("ls /var/lib/ramfw")

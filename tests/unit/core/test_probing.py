@@ -396,6 +396,13 @@ def test_one_slow_address_takes_no_more_than_its_share() -> None:
     assert story.waits(story.opens("more.example", THERE))
 
 
+def test_one_ipv6_network_takes_no_more_than_its_share() -> None:
+    story = Story()
+    crowd = [story.opens(address=f"2001:db8::{number}") for number in range(1, 6)]
+    assert [story.waits(one) for one in crowd] == [True] * MOST_AT_AN_ADDRESS + [False]
+    assert story.waits(story.opens(address="2001:db8:0:1::1"))
+
+
 def test_no_more_packets_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "MOST_WAITING", 3)
     story = Story()

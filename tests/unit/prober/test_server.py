@@ -89,6 +89,12 @@ async def test_an_odd_name_is_asked_by_or_is_none(tmp_path: Path) -> None:
     assert there.names == ["my_registry.example"]
 
 
+async def test_a_name_that_tls_cannot_have_is_silent_and_no_fault(tmp_path: Path) -> None:
+    """A client chose it: a prober that failed over it would let others pass unasked."""
+    async with stranger(tmp_path, says(REGISTRY)) as there:
+        assert await ask(there.port, f"{'a' * 64}.example") == SILENT
+
+
 async def test_a_page_and_a_redirect_are_no_registry(tmp_path: Path) -> None:
     assert await told_of(tmp_path, says(PAGE)) == OTHER
     async with stranger(tmp_path, says(REDIRECT)) as there:
