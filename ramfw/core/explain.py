@@ -395,7 +395,8 @@ class _Explainer:
         if registry is not None and permitted and refused:
             names = _and(host["host"] for host in refused)
             yield f"What the registry keeps on {names} cannot be pulled."
-        if self._policy.probes and refused and registry is None:
+        known = any("found to be a registry" in host["reason"] for host in refused)
+        if self._policy.probes and refused and registry is None and not known:
             yield (
                 "A host on which nothing is known is asked at its first connection whether it is a "
                 "registry, and is refused where it is."
@@ -416,7 +417,7 @@ class _Explainer:
 
 def _where(found: Found) -> str:
     """Where it was found to be a registry, and by what."""
-    where = "" if found.everywhere else ", and is refused there alone"
+    where = "" if found.everywhere else "; it is refused there alone"
     return f"{found.place} was asked: {found.evidence}{where}"
 
 

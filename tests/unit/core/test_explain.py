@@ -218,8 +218,8 @@ def test_a_registry_that_was_found_by_asking_is_refused_to_those_scopes_that_ask
     reason = only(explain(driver.engine, "registry.example:443", driver.now))["reason"]
     assert reason == (
         "no [[allow]] names it, and it was found to be a registry (registry.example at "
-        "203.0.113.9:443 was asked: its answer has the header Docker-Distribution-Api-Version, "
-        "and is refused there alone): refused to engines and containers"
+        "203.0.113.9:443 was asked: its answer has the header Docker-Distribution-Api-Version; "
+        "it is refused there alone): refused to engines and containers"
     )
     driver.answers("registry.example", "203.0.113.9")
     reason = only(explain(driver.engine, "registry.example:443", driver.now))["reason"]

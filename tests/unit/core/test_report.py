@@ -15,6 +15,7 @@ from ramfw.core.events import (
     Cgroup,
     CgroupsChanged,
     LinksChanged,
+    NoCgroupMatch,
     PolicyLoaded,
     ServersChanged,
     WatchChanged,
@@ -23,7 +24,10 @@ from ramfw.core.leases import GRACE, LONGEST_STALE
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names import REFRESH_AT
 from ramfw.core.policy import ScopeName
+from ramfw.core.probe import Outcome, Place, Probed
+from ramfw.core.probing import Count as Asked
 from ramfw.core.questions import Tally
+from ramfw.core.registry_check import Evidence
 from ramfw.core.report import report
 from ramfw.core.tablestate import Count, Counts
 from ramfw.core.watch_rules import WatchForm
@@ -320,3 +324,59 @@ def test_a_catalogue_that_cannot_be_used_is_a_problem_and_the_shipped_one_in_for
         "problem": "/etc/c.toml: is no good",
     }
     assert not any("catalogue" in what for what in problems(started()))
+
+
+# -- registries that are found by asking -------------------------------------------------------
+
+
+def asking(body: str = '[scopes.containers]\nunknown = "probe"') -> Driver:
+    driver = started(body)
+    driver.tell(WatchChanged(WatchForm.NATIVE, names=True))
+    driver.reload(policy(body))
+    return driver
+
+
+PLACE = Place("registry.example", ip_address("203.0.113.9").packed, 443)
+
+
+def test_a_registry_that_was_found_is_listed_and_no_problem() -> None:
+    driver = asking()
+    driver.tell(Probed(PLACE, Outcome.REGISTRY, Evidence.HEADER))
+    driver.sleep(60)
+    (found,) = told(driver)["names"]["probe"]["registries"]
+    assert found == {
+        "name": "registry.example",
+        "address": "203.0.113.9",
+        "port": 443,
+        "ago": 60.0,
+        "evidence": "its answer has the header Docker-Distribution-Api-Version",
+        "everywhere": False,
+    }
+    assert not any("unknown hosts" in what for what in problems(driver))
+
+
+def test_unknown_hosts_that_cannot_be_asked_are_a_problem_until_one_can() -> None:
+    driver = asking()
+    driver.tell(Probed(PLACE, Outcome.UNASKED, problem="nobody is there"))
+    what = "unknown hosts are not asked: nobody is there"
+    assert "systemctl start ramfw-prober.socket" in problems(driver)[what][1]
+    driver.tell(Probed(PLACE, Outcome.OTHER))
+    assert what not in problems(driver)
+    driver.tell(Probed(PLACE, Outcome.UNASKED, problem="nobody is there"))
+    driver.reload(policy(""))
+    assert what not in problems(driver), "none is to be asked"
+
+
+def test_a_kernel_without_cgroup_matches_asks_none_and_says_why() -> None:
+    driver = asking()
+    driver.tell(NoCgroupMatch())
+    what = "unknown hosts are not asked: this kernel cannot tell sockets by cgroup"
+    assert problems(driver)[what][1] == ""
+
+
+def test_connections_that_passed_unasked_are_said_with_their_number() -> None:
+    driver = asking()
+    counts = driver.engine.name_check.probing.counts
+    counts[Asked.UNASKED], counts[Asked.UNANSWERED] = 1234, 2
+    what = "1,234 connections to unknown hosts passed unasked, 2 unanswered"
+    assert problems(driver)[what][0] == "a registry may have been among them"
