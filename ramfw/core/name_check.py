@@ -164,7 +164,8 @@ class NameCheck:
             return self._unknown_host(segment, opening, judgement, now)
         self._flows.refused(segment.key, now)
         if isinstance(judgement, server_names.Refuse):
-            name, reason = judgement.name, str(judgement.reason)
+            name, detail = judgement.name, judgement.detail
+            reason = f"{judgement.reason}: {detail}" if detail else str(judgement.reason)
         else:
             name = (judgement.host if isinstance(judgement, Unknown) else None) or ""
             reason = NOTHING_KNOWN

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ramfw.core.compiler import KEY4, KEY6, Machine, compile_ruleset
+from ramfw.core.names_report import NOT_TOLD
 from ramfw.core.numbering import number
 from ramfw.core.policy import Policy, ScopeMode, ScopeName
 from ramfw.core.reconcile import diff
@@ -50,6 +51,7 @@ from ramfw.core.watch_rules import WatchForm
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.nft import Nft
+from ramfw.program.tun import DEVICE
 
 CAP_NET_ADMIN = 12
 """Its bit in CapEff, capabilities(7)."""
@@ -97,6 +99,7 @@ def findings(root: Path, policy: Policy, open_checker: Callable[[], Checker]) ->
     # Before a context is open: a process that has one must not fork.
     yield _nft_version()
     yield from _asked(root, policy, open_checker)
+    yield _device(root)
     yield from _version(root)
     yield from _loose(root)
 
@@ -169,6 +172,17 @@ def _probed(checker: Checker, probe: Probe) -> Iterator[Finding]:
         )
     else:
         yield Finding(f"{probe.what}: works", OK)
+
+
+def _device(root: Path) -> Finding:
+    if (root / DEVICE.removeprefix("/")).exists():
+        return Finding(f"who is refused by name can be told why ({DEVICE})", OK)
+    return Finding(
+        f"there is no {DEVICE}",
+        NOTE,
+        f"{NOT_TOLD}; ramfw log has the reason",
+        "modprobe tun; in a container, let it have the device",
+    )
 
 
 def _lock(checker: Checker) -> Finding:

@@ -7,7 +7,6 @@ there serves whoever asks. Only the first is permitted, so only the name can tel
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -89,7 +88,7 @@ def test_second_name_on_the_permitted_address_is_refused(
 
     assert permitted.ok, permitted.output
     assert not refused.ok
-    assert re.search("(?i)connection reset by peer", refused.output), refused.output
+    assert "tls: access denied" in refused.output, refused.output
     assert refused.seconds < 10, "clients try again, each time in vain at once"
     assert internet.packets(CDN_GOOD, 443) > 0
     scope = "host" if client in {"skopeo", "podman"} else "engines"
@@ -120,7 +119,7 @@ def test_docker_with_a_hosts_file_is_refused_by_name(host: Host, internet: Inter
     refused = host.pull(f"ghcr.io/{APP}")
 
     assert not refused.ok
-    assert "connection reset by peer" in refused.output
+    assert "tls: access denied" in refused.output
     assert refusals(host)[0] == ("engines", GHCR.name, NOT_PERMITTED)
     assert internet.packets(GHCR) == 0
     assert host.pull(f"{CDN_GOOD.name}/{APP}").ok
@@ -285,7 +284,7 @@ def test_proxy_connects_to_permitted_names_alone(host: Host, internet: Internet)
 
     assert permitted.ok, permitted.output
     assert not refused.ok
-    assert "reset by peer" in refused.output
+    assert "response 403" in refused.output or "403 from proxy" in refused.output
     assert internet.packets(GHCR) == 0
     told = ("engines", f"{GHCR.name}:443", "it asks the proxy for what is not permitted")
     assert refusals(host)[0] == told

@@ -37,6 +37,7 @@ class MadeUp:
         self.write("proc/self/mountinfo", PURE)
         self.write("proc/sys/kernel/osrelease", "6.18.4-amd64\n")
         self.write("proc/version", "Linux version 6.18.4-amd64 (debian-kernel@lists.debian.org)")
+        self.write("dev/net/tun", "")
         self.namespace("self", "net:[1]")
         self.policy = self.write("policy.toml", "version = 1\n")
 
@@ -73,6 +74,13 @@ def about(found: tuple[Finding, ...], words: str) -> Finding:
 
 def missing(found: tuple[Finding, ...]) -> list[str]:
     return [finding.fact for finding in found if finding.state == MISSING]
+
+
+def test_without_a_tun_device_nobody_is_told_why(machine: MadeUp) -> None:
+    assert about(machine.examine(), "/dev/net/tun").state == OK
+    (machine.root / "dev/net/tun").unlink()
+    finding = about(machine.examine(), "/dev/net/tun")
+    assert (finding.state, finding.mend.split(";")[0]) == (NOTE, "modprobe tun")
 
 
 def test_a_good_machine_lacks_nothing(machine: MadeUp) -> None:

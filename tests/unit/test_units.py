@@ -9,6 +9,7 @@ import pytest
 from ramfw.core.turn_rules import EXPLAINER_PORT
 from ramfw.explainer import SIGNER_SOCKET
 from ramfw.prober import PROBER_SOCKET
+from ramfw.program.tun import DEVICE
 
 UNITS = Path(__file__).parents[2] / "systemd/system"
 
@@ -32,6 +33,14 @@ def test_no_such_process_can_do_anything_but_answer(name: str) -> None:
     assert {"MemoryMax", "TasksMax", "LimitNOFILE"} <= service.keys()
     # One that hangs would keep people waiting.
     assert (service["WatchdogSec"], service["WatchdogSignal"]) == ("5", "SIGKILL")
+
+
+def test_the_daemon_has_one_device_beside_the_harmless_ones() -> None:
+    service = settings("ramfw.service")
+    assert (service["PrivateDevices"], service["DevicePolicy"]) == ("yes", "closed")
+    assert service["DeviceAllow"] == f"{DEVICE} rw"
+    assert service["BindPaths"] == f"-{DEVICE}", "a machine without it is none that fails"
+    assert service["CapabilityBoundingSet"] == "CAP_NET_ADMIN"
 
 
 def test_the_explainers_socket_is_on_the_port_that_connections_are_turned_to() -> None:

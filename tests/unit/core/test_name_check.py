@@ -222,3 +222,65 @@ def test_refusals_are_bounded_and_the_latest_are_kept(monkeypatch: pytest.Monkey
         story.sends(client_hello(name), number * 10_000)
     assert [name for name, _ in story.reasons] == ["a.example", "c.example"]
     assert story.check.judged == {"refused": 4}
+
+
+# -- what is told --------------------------------------------------------------------------------
+
+
+def test_who_is_refused_is_told_once_with_the_organization_s_message() -> None:
+    story = Story()
+    story.opens()
+    story.sends(client_hello(OTHER))
+    (told,) = story.check.take_told()
+
+    assert (told.handle, told.scope, told.host) == (HANDLE, ScopeName.CONTAINERS, OTHER)
+    assert told.opening.server_name == OTHER  # type: ignore[union-attr]
+    assert told.message.startswith(f"Access to {OTHER} has been restricted")
+    story.sends(b"more", 500)
+    assert story.check.take_told() == ()
+
+
+def test_who_names_nobody_is_told_of_the_address() -> None:
+    story = Story()
+    story.opens()
+    story.sends(hello())
+    (told,) = story.check.take_told()
+    assert told.host == str(ADDRESS)
+
+
+def test_in_audit_mode_nobody_is_told() -> None:
+    story = Story(body=f'{STRICT}[enforcement]\nmode = "audit"\n')
+    story.opens()
+    assert story.sends(client_hello(OTHER)) == Fate(HANDLE, REFUSED)
+    assert story.check.take_told() == ()
+
+
+def test_who_was_not_understood_is_told_nothing() -> None:
+    story = Story()
+    assert story.sends(b"middle", 99) == Fate(HANDLE, REFUSED)
+    assert story.check.take_told() == ()
+
+
+def test_reason_of_each_flow_is_known_by_the_flow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that ask one address for different names at once are not taken for each other."""
+    monkeypatch.setattr(name_check, "MOST_REFUSED_FLOWS", 2)
+    story = Story()
+    for flow, name in (("forgotten", REGISTRY), ("one", OTHER), ("another", REGISTRY)):
+        story.check.copied([Copied(flow, FIRST, opens=True)], 0.0, lost=False)
+        where = (ADDRESS.packed, 443, FIRST, client_hello(name), NO_FLAGS)
+        segment = HeldSegment(HANDLE, flow, story.scope, *where)
+        assert story.check.held(segment, story.leases, 0.0) == Fate(HANDLE, REFUSED)
+
+    for flow, name in (("one", OTHER), ("another", REGISTRY)):
+        refusal = story.check.take_refusal(flow)
+        assert refusal is not None
+        assert refusal.name == name
+        assert story.check.take_refusal(flow) is None, "told once"
+    assert story.check.take_refusal("forgotten") is None
+
+
+def test_reason_has_what_exactly_was_wrong() -> None:
+    story = Story()
+    story.opens()
+    story.sends(b"SSH-2.0-OpenSSH_9.2\r\n")
+    assert story.reasons == [("", "it speaks neither TLS nor HTTP: SSH")]

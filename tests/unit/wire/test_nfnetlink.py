@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.wire import nfnetlink
+from ramfw.wire.tcp import FlowKey
 
 CT_NEW = 0x0100
 
@@ -111,3 +113,58 @@ def test_a_damaged_dump_raises_nothing_else(values: list[int], data: st.DataObje
         except ValueError:
             return
         assert len(found) <= len(values)
+
+
+FOUR = FlowKey(bytes((192, 0, 2, 1)), bytes((198, 51, 100, 7)), 40000, 443)
+SIX = FlowKey(bytes(15) + b"\1", bytes(15) + b"\7", 40000, 443)
+
+
+def tuple_of(kind: int, key: FlowKey) -> bytes:
+    first = 1 if len(key.source) == 4 else 3
+    addresses = attribute(first, key.source) + attribute(first + 1, key.destination)
+    ports = attribute(2, struct.pack("!H", key.sport)) + attribute(3, struct.pack("!H", key.dport))
+    parts = attribute(0x8001, addresses) + attribute(0x8002, attribute(1, b"\6") + ports)
+    return attribute(0x8000 | kind, parts)
+
+
+@pytest.mark.parametrize(("key", "family"), [(FOUR, 2), (SIX, 10)])
+def test_one_flow_is_asked_for_by_its_client_s_packets(key: FlowKey, family: int) -> None:
+    asked = nfnetlink.flow_request(key, 9)
+    (request,) = nfnetlink.messages(asked)
+
+    assert (request.kind, request.flags, request.sequence) == (0x0101, 1, 9)
+    body = asked[request.start : request.end]
+    assert body == struct.pack("!BBH", family, 0, 0) + tuple_of(1, key)
+
+
+@pytest.mark.parametrize("key", [FOUR, SIX])
+def test_reply_is_what_comes_from_the_wire(key: FlowKey) -> None:
+    buffer = flow(tuple_of(1, key), tuple_of(2, key.reverse), attribute(8, bytes(4)))
+    (one,) = nfnetlink.messages(buffer)
+
+    assert nfnetlink.reply_of(buffer, one) == key.reverse
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        (),
+        (tuple_of(1, FOUR),),
+        (attribute(0x8002, b""),),
+        (attribute(0x8002, attribute(0x8001, attribute(1, b"\1\2")) + attribute(0x8002, b"")),),
+        (tuple_of(2, FOUR._replace(destination=b"\1\2")),),
+    ],
+)
+def test_answer_without_a_whole_reply_has_none(attributes: tuple[bytes, ...]) -> None:
+    buffer = flow(*attributes)
+    (one,) = nfnetlink.messages(buffer)
+
+    assert nfnetlink.reply_of(buffer, one) is None
+
+
+@given(st.binary(max_size=80))
+def test_reply_is_read_or_is_a_value_error(data: bytes) -> None:
+    buffer = flow(attribute(0x8002, data))
+    for one in nfnetlink.messages(buffer):
+        with suppress(ValueError):
+            nfnetlink.reply_of(buffer, one)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramfw.wire.packet import TCP, UDP, parse, replace
+from ramfw.wire.packet import TCP, UDP, headers, parse, replace
 
 FOUR = (ip_address("192.0.2.1").packed, ip_address("198.51.100.7").packed)
 SIX = (ip_address("2001:db8::1").packed, ip_address("2001:db8::7").packed)
@@ -195,3 +195,32 @@ def test_every_new_payload_has_a_right_checksum(payload: bytes, data: st.DataObj
     assert is_right(changed)
     assert changed[segment.start : segment.end] == new
     assert protocol == TCP or changed[segment.transport + 6 : segment.transport + 8] != b"\0\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (ipv4(tcp(b"GET /"), TCP)[:40], True),
+        (ipv4(tcp(b"GET /"), TCP)[:39], False),
+        (ipv4(tcp(b"GET /"), TCP, options=bytes(4))[:44], True),
+        (ipv6(extension(TCP) + tcp(b"GET /"), 60), True),
+        (ipv4(udp(b"x"), UDP), True),
+    ],
+)
+def test_headers_are_read_though_what_follows_is_cut(data: bytes, found: bool) -> None:  # noqa: FBT001
+    read, whole = headers(data), parse(data)
+
+    assert read is not None
+    if whole is not None:
+        assert read[:5] == whole[:5]
+        assert read.flags == whole.flags
+        assert read.transport == whole.transport
+    assert bool(read.flags or read.protocol == UDP) == found
+
+
+@given(st.binary(max_size=100))
+def test_headers_of_any_bytes_are_read_or_none(data: bytes) -> None:
+    read = headers(data)
+    assert (read is None) == (
+        len(data) < 20 or data[0] >> 4 not in (4, 6) or (data[0] >> 4 == 6 and len(data) < 40)
+    )
