@@ -334,6 +334,7 @@ class Host:
         self.kill_ramfw()
         self.daemon = None
         self.run("nft", "delete", "table", "inet", "ramfw")
+        self.control.with_name(f"{self.control.name}.alive").unlink(missing_ok=True)
 
     @property
     def docker_url(self) -> str:

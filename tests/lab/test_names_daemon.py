@@ -57,6 +57,19 @@ def test_registries_passes_without_the_daemon_and_counts_what_was_not_read(host:
     assert "packets passed unread" in host.ramfw("status").output
 
 
+def test_what_opened_without_a_daemon_is_refused_in_strict(host: Host) -> None:
+    container = host.container()
+    host.start_ramfw(GOOD_ONLY)
+    host.kill_ramfw()
+    connection = begins(container, CDN_GOOD.v4, 443, AWAIT, ("send", hello(CDN_GOOD.name)), HEAR)
+
+    host.start_ramfw(GOOD_ONLY)
+
+    assert goes_on(connection).refused
+    assert names(host)["absences"] == []
+    assert container.curl(f"https://{CDN_GOOD.name}/v2/").ok
+
+
 @pytest.mark.parametrize("scope", ["strict", "registries"])
 def test_what_lives_goes_on_without_the_daemon(host: Host, internet: Internet, scope: str) -> None:
     mode = STRICT if scope == "strict" else REGISTRIES

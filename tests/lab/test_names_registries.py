@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +29,7 @@ from tests.lab.opener import (
 )
 from tests.lab.policies import DOCKER_IO, OFF, REGISTRIES, STRICT, policy
 from tests.lab.sender import PYTHON
+from tests.lab.space import wait_until
 from tests.lab.test_names import names, refusals
 
 ONLY_REGISTRIES = policy(DOCKER_IO, containers=REGISTRIES, host=REGISTRIES)
@@ -220,6 +223,32 @@ def test_connection_of_before_is_read_from_where_it_is(host: Host, container: Co
     assert goes_on(registry).refused
     assert goes_on(site).is_tls
     assert names(host)["unseen"] == 2
+
+
+def test_what_passed_unread_goes_on_and_is_told_of(host: Host, container: Container) -> None:
+    """It opens while no daemon lives, and says more when one is back: in TLS, and in plain text."""
+    host.start_ramfw(ONLY_REGISTRIES)
+    host.kill_ramfw()
+    tls = container.start(
+        *(PYTHON, "-I", "-c", (PROGRAMS / "tls_client.py").read_text(), GHCR.v4, GHCR.name)
+    )
+    tls.wait_for("shaken hands")
+    line: tuple[Step, ...] = (("send", "a line\n"), ("hear", 7))
+    text = begins(container, WEB.v4, POSTGRESQL, ("hear", 6), *line, AWAIT, *line)
+    unread = "nft list counter inet ramfw unread"
+    wait_until(lambda: "packets 0 " not in host.namespace.sh(unread), 5, "it passes unread")
+
+    host.start_ramfw(ONLY_REGISTRIES)
+
+    assert goes_on(text) == Met("hello\n" + "a line\n" * 2, "")
+    tls.send(signal.SIGUSR1)
+    tls.wait_for("HTTP/1.1 200 OK")
+    (absence,) = names(host)["absences"]
+    assert absence["packets"] == names(host)["unread"] > 0
+    assert 0 < absence["until_ago"] < absence["since_ago"] < 60
+    said = " ".join(host.ramfw("status").output.split())
+    assert re.search(r"packets? passed unread while no daemon was there \(for \d+ s until", said)
+    assert container.curl(f"https://{GHCR.name}/v2/").refused, "a new one is read"
 
 
 def test_dns_over_tls_is_refused_in_strict_and_left_alone_otherwise(
