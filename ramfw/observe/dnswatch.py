@@ -34,6 +34,7 @@ from ramfw.wire import dns_packet, nflog, nfqueue, packet
 from ramfw.wire.dns_message import Question, answers, question
 from ramfw.wire.dns_service import neutralize
 from ramfw.wire.dns_stream import Reassembler
+from ramfw.wire.dns_void import Voids
 from ramfw.wire.packet import UDP
 
 _FAILURE = "DNS answers cannot be watched"
@@ -46,6 +47,9 @@ _NOTHING: set[Asked] = set()
 
 A_READING = 512
 """Answers that are read together; then other things are seen to."""
+
+
+_Flow = tuple[bytes, int, bytes, int]
 
 
 class _Shown(NamedTuple):
@@ -72,8 +76,9 @@ class DnsWatch:
     given: GivenNames = field(default_factory=GivenNames)
     """What was answered for names that open nothing, to tell refusals by."""
     _questions: Questions = field(default_factory=Questions)
-    _streams: dict[tuple[bytes, int, bytes, int], Reassembler] = field(default_factory=dict)
+    _streams: dict[_Flow, tuple[Reassembler, Voids]] = field(default_factory=dict)
     _replaced: dict[int, bytes] = field(default_factory=dict)
+    _dropped: set[int] = field(default_factory=set)
     _queue: nfqueue.Reader = field(default_factory=nfqueue.Reader)
     _copies: nflog.Reader = field(default_factory=nflog.Reader)
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(DATAGRAM)))
@@ -175,17 +180,21 @@ class DnsWatch:
 
     def release(self, handles: list[int] | tuple[int, ...]) -> None:
         """Let held packets go on, changed where they had to be."""
-        if len(handles) == 1 and not self._replaced:
+        if len(handles) == 1 and not self._replaced and not self._dropped:
             self._answering.send(nfqueue.verdict(QUEUE_NUMBER, handles[0], nfqueue.ACCEPT))
             return
         if not handles:
             return
         verdicts = [
             nfqueue.verdict(
-                QUEUE_NUMBER, handle, nfqueue.ACCEPT, payload=self._replaced.pop(handle, None)
+                QUEUE_NUMBER,
+                handle,
+                nfqueue.DROP if handle in self._dropped else nfqueue.ACCEPT,
+                payload=self._replaced.pop(handle, None),
             )
             for handle in handles
         ]
+        self._dropped.difference_update(handles)
         for some in _joined(verdicts):
             self._answering.send(some)
 
@@ -288,6 +297,10 @@ class DnsWatch:
         if segment is None:
             self.tally.malformed += 1
             return
+        known = self._streams.get(_flow(segment)) if segment.protocol != UDP else None
+        if handle and known is not None and not _may_pass(datagram, segment, *known):
+            self._dropped.add(handle)
+            return
         server, client, port = segment.source, segment.destination, segment.dport
         for offset, payload in self._messages(datagram, segment):
             self.tally.answers += 1
@@ -297,6 +310,19 @@ class DnsWatch:
                     client, port, server, segment.protocol, asked_.id, asked_.name, asked_.type
                 )
                 self._keep(_Shown(handle, datagram, offset, payload, asked_, key), shown)
+        if handle and known is not None:
+            self._void(handle, datagram, segment, known[1])
+
+    def _void(self, handle: int, datagram: bytes, segment: packet.Segment, voids: Voids) -> None:
+        """Have a segment go on without what would hide a connection's name."""
+        changed = voids.applied(segment.sequence, datagram[segment.start : segment.end])
+        if changed is None:
+            return
+        if len(datagram) > nfqueue.MAX_PAYLOAD:
+            self._dropped.add(handle)
+            return
+        self._replaced[handle] = packet.replace(datagram, segment, 0, changed)
+        self.tally.changed += 1
 
     def _keep(self, one: _Shown, shown: list[_Shown]) -> None:
         if self.permits(one.asked.name):
@@ -313,7 +339,7 @@ class DnsWatch:
             return
         addresses, ttl, services = given
         held.append(HeldAnswer(handle, asked.name, addresses, ttl, _spelled(key.server)))
-        if services and handle:
+        if services and handle and key.protocol == UDP:
             self._neutralize(handle, datagram, offset, payload, asked)
 
     def _neutralize(
@@ -332,28 +358,49 @@ class DnsWatch:
     def _messages(self, datagram: bytes, segment: packet.Segment) -> Iterator[tuple[int, bytes]]:
         """The DNS messages that end in this packet, each with its place in the payload.
 
-        Negative for one that began in an earlier packet: it can no longer be changed.
+        Negative for one that began in an earlier packet.
         """
         payload = datagram[segment.start : segment.end]
         if segment.protocol == UDP:
             yield 0, payload
             return
-        flow = (segment.source, segment.sport, segment.destination, segment.dport)
+        flow = _flow(segment)
         if segment.flags & packet.SYN:
             self._streams.pop(flow, None)
-            self._streams[flow] = Reassembler(segment.sequence + 1)
+            self._streams[flow] = Reassembler(segment.sequence + 1), Voids(self.permits)
             if len(self._streams) > _MOST_STREAMS:
                 del self._streams[next(iter(self._streams))]
-        elif (stream := self._streams.get(flow)) is not None:
+        elif (known := self._streams.get(flow)) is not None:
+            stream, voids = known
             for message in stream.feed(segment.sequence, payload):
+                voids.follow(message)
                 behind = (segment.sequence + len(payload) - message.sequence) % _MODULUS
                 yield len(payload) - behind, message.payload
-        if segment.flags & (packet.FIN | packet.RST):
+            if (rest := stream.rest) is not None:
+                voids.follow(rest)
+        if segment.flags & packet.FIN and (known := self._streams.get(flow)) is not None:
+            known[0].finish()  # and yet the last of it may be sent again
+        if segment.flags & packet.RST:
             self._streams.pop(flow, None)
 
 
 def _bind_copies() -> bytes:
     return nflog.bind(ANSWER_GROUP, copy_range=65535, sequence=1)
+
+
+def _may_pass(datagram: bytes, segment: packet.Segment, stream: Reassembler, voids: Voids) -> bool:
+    """Whether all before it is known that decides what of it is made void.
+
+    What overtook something, or says other than before, is dropped: its server sends it again.
+    """
+    payload = datagram[segment.start : segment.end]
+    if not payload or segment.flags & packet.SYN:
+        return True
+    return stream.continues(segment.sequence, payload) and not voids.is_exhausted
+
+
+def _flow(segment: packet.Segment) -> _Flow:
+    return (segment.source, segment.sport, segment.destination, segment.dport)
 
 
 def _joined(verdicts: list[bytes]) -> Iterator[bytes]:

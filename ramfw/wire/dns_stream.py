@@ -40,15 +40,39 @@ class Reassembler:
 
     def __init__(self, sequence: int) -> None:
         """`sequence` is the first byte's: the SYN's number plus one."""
-        self.broken = False
+        self.broken = self._finished = False
         self._base = sequence % _MODULUS  # the sequence number of _bytes[0]
         self._bytes = bytearray()
         self._done = 0  # bytes of _bytes that were yielded
         self._waiting: dict[int, bytes] = {}  # by sequence number, all beyond a gap
 
+    def continues(self, sequence: int, payload: bytes) -> bool:
+        """Whether the segment goes on where the stream was read to, or says the same again.
+
+        One that does not, because something before it is missing or it says another thing, leaves
+        no trace if it is dropped instead of fed: its sender sends it again.
+        """
+        offset, held = self._offset(sequence), len(self._bytes)
+        if self.broken or not 0 <= offset <= held:
+            return False
+        again = self._bytes[offset : offset + len(payload)]
+        return again == payload[: len(again)] and not (self._finished and len(again) < len(payload))
+
+    def finish(self) -> None:
+        """Take nothing more: the sender has said that this was all."""
+        self._finished = True
+
+    @property
+    def rest(self) -> StreamMessage | None:
+        """The beginning of a message that is not whole yet; None where there is none."""
+        start = self._done + _PREFIX
+        if len(self._bytes) <= start:
+            return None
+        return StreamMessage((self._base + start) % _MODULUS, bytes(self._bytes[start:]))
+
     def feed(self, sequence: int, payload: bytes) -> list[StreamMessage]:
         """The messages that this segment completes; `sequence` is its first byte's."""
-        if self.broken or not payload:
+        if self.broken or self._finished or not payload:
             return []
         self._take(sequence, payload)
         progress = bool(self._waiting)

@@ -151,6 +151,7 @@ ACTIONS: dict[str, Callable[[Message, int], list[bytes]]] = {
     "unasked": unasked,
     "special": special,
     "service": service,
+    "splitservice": service,
     "cut": cut,
     "loop": loop,
     "huge": huge,

@@ -10,6 +10,7 @@ import struct
 from collections import deque
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import Any
 
 import dns.message
@@ -26,6 +27,7 @@ from ramfw.errors import ObserveError
 from ramfw.observe import dnswatch
 from ramfw.observe.dnswatch import DnsWatch, _joined
 from ramfw.wire import netlink, nflog, nfqueue, packet
+from ramfw.wire.dns_void import MOST_PARTS
 from tests.unit.wire.test_packet import is_right
 
 NAME = "registry.example"
@@ -187,14 +189,24 @@ class Kernel:
 
     def verdicts(self) -> dict[int, bytes | None]:
         """What was let go, with its new packet where it has one; each only once."""
+        return self._given(nfqueue.ACCEPT)
+
+    def dropped(self) -> set[int]:
+        """What was not let go."""
+        return set(self._given(nfqueue.DROP))
+
+    def _given(self, verdict: int) -> dict[int, bytes | None]:
         found: dict[int, bytes | None] = {}
+        seen = set()
         for data in self.answers.sent:
             for m in netlink.messages(data):
                 what, handle = struct.unpack_from("!II", data, m.start + 8)
-                assert what == nfqueue.ACCEPT
+                assert what in (nfqueue.ACCEPT, nfqueue.DROP)
                 assert struct.unpack_from("!BBH", data, m.start)[2] == QUEUE_NUMBER
-                assert handle not in found
-                found[handle] = data[m.start + 16 : m.end] or None
+                assert handle not in seen
+                seen.add(handle)
+                if what == verdict:
+                    found[handle] = data[m.start + 16 : m.end] or None
         return found
 
 
@@ -374,19 +386,59 @@ def test_several_messages_in_one_segment_are_each_read_and_held_as_one() -> None
     ]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0)])
-def test_a_message_over_several_segments_is_held_where_it_is_whole(order: tuple[int, ...]) -> None:
+def test_a_message_over_several_segments_is_held_where_it_is_whole() -> None:
     kernel = Kernel()
     connect(kernel)
     ask_over_tcp(kernel, query())
     told = framed(reply(query()))
     cuts = (0, 1, 30, len(told))
-    parts = [
-        ENDS.tcp(FIRST_TOLD + cuts[n], told[cuts[n] : cuts[n + 1]], asks=False) for n in range(3)
-    ]
-    handles = kernel.answer(*(parts[n] for n in order))
+    handles = kernel.answer(*in_segments(told, *cuts))
     assert [held.handle for held in kernel.read()] == handles[-1:]
     assert set(kernel.verdicts()) == {1, *handles[:-1]}
+
+
+def in_segments(told: bytes, *cuts: int) -> list[bytes]:
+    return [
+        ENDS.tcp(FIRST_TOLD + first, told[first:last], asks=False) for first, last in pairwise(cuts)
+    ]
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (2, 0, 1), (2, 1, 0)])
+def test_a_segment_that_overtook_another_is_dropped_and_comes_again(order: tuple[int, ...]) -> None:
+    kernel = Kernel()
+    connect(kernel)
+    ask_over_tcp(kernel, query())
+    told = framed(reply(query()))
+    parts = in_segments(told, 0, 1, 30, len(told))
+    came, taken = 0, []
+    for number in order:
+        (handle,) = kernel.answer(parts[number])
+        assert kernel.read() == ()
+        if number == came:
+            came += 1
+            assert handle not in kernel.dropped()
+        else:
+            taken.append(number)
+            assert handle in kernel.dropped(), "what it was to say is not known yet"
+    for number in sorted(taken):
+        (handle,) = kernel.answer(parts[number])
+    assert [held.handle for held in kernel.read()] == [handle]
+
+
+def test_another_copy_of_a_segment_is_dropped() -> None:
+    kernel = Kernel()
+    connect(kernel)
+    ask_over_tcp(kernel, query())
+    told = framed(reply(query()))
+    first, other = kernel.answer(
+        ENDS.tcp(FIRST_TOLD, told[:40], asks=False),
+        ENDS.tcp(FIRST_TOLD, told[:20] + bytes(20), asks=False),
+    )
+    assert kernel.read() == ()
+    assert kernel.dropped() == {other}
+    (last,) = kernel.answer(ENDS.tcp(FIRST_TOLD + 40, told[40:], asks=False))
+    assert [held.handle for held in kernel.read()] == [last], "the stream goes on"
+    assert first in kernel.verdicts()
 
 
 def test_a_segment_sent_again_is_not_held_again() -> None:
@@ -476,25 +528,65 @@ def test_what_would_hide_the_name_is_voided_with_a_right_checksum_and_the_same_l
     assert kernel.watch.tally.changed == 1
 
 
-def test_it_is_voided_in_each_message_of_a_segment_and_in_none_that_is_cut() -> None:
+@pytest.mark.parametrize("size", [1, 7, 40, 1000])
+def test_it_is_voided_over_tcp_however_the_messages_are_cut(size: int) -> None:
     kernel = Kernel()
     connect(kernel)
-    first, second, third = (hiding(ident) for ident in (1, 2, 3))
-    ask_over_tcp(kernel, first[0], second[0], third[0])
-    told = framed(first[1], second[1], third[1])
-    cut = len(told) - 10
-    one, two = (
+    first, second = (hiding(ident) for ident in (1, 2))
+    ask_over_tcp(kernel, first[0], second[0])
+    told = framed(first[1], second[1])
+    parts = in_segments(told, *range(0, len(told), size), len(told))
+    handles = kernel.answer(*parts)
+    kernel.watch.release(tuple({held.handle: 0 for held in kernel.read()}))
+    passed = b""
+    for part, handle in zip(parts, handles, strict=True):
+        new = kernel.verdicts()[handle]
+        after = part if new is None else new_packet(new)
+        assert new is None or is_right(after)
+        assert len(after) == len(part)
+        segment = packet.parse(after)
+        assert segment is not None
+        passed += after[segment.start : segment.end]
+    assert (told.count(b"h3"), passed.count(b"h3"), passed.count(b"hx")) == (2, 0, 2)
+    assert passed.count(b"h2") == 2
+    assert (told.count(b"\xfe\r"), passed.count(b"\xfe\r")) == (0, 0)
+
+
+@pytest.mark.parametrize("flags", [packet.ACK, packet.ACK | packet.FIN])
+def test_what_is_sent_again_is_changed_again_whatever_its_cuts(flags: int) -> None:
+    """The original still waits; its repetition goes on before it."""
+    kernel = Kernel()
+    connect(kernel)
+    asked, answered = hiding()
+    ask_over_tcp(kernel, asked)
+    told = framed(answered)
+    (handle,) = kernel.answer(ENDS.tcp(FIRST_TOLD, told, asks=False, flags=flags))
+    assert [held.handle for held in kernel.read()] == [handle]
+    cut = told.index(b"h3") + 1
+    again = [
         ENDS.tcp(FIRST_TOLD, told[:cut], asks=False),
-        ENDS.tcp(FIRST_TOLD + cut, told[cut:], asks=False),
-    )
-    handles = kernel.answer(one, two)
-    assert [held.handle for held in kernel.read()] == [handles[0], *handles]
-    kernel.watch.release(handles)
-    after = new_packet(kernel.verdicts()[handles[0]])
-    assert is_right(after)
-    assert len(after) == len(one)
-    assert after.count(b"h3") == one.count(b"h3") - 2 == 1
-    assert kernel.verdicts()[handles[1]] is None, "its beginning is out already"
+        ENDS.tcp(FIRST_TOLD + cut, told[cut:], asks=False, flags=flags),
+    ]
+    one, two = kernel.answer(*again)
+    assert kernel.read() == ()
+    assert not kernel.dropped()
+    new = new_packet(kernel.verdicts()[two])
+    assert is_right(new)
+    assert kernel.verdicts()[one] is None
+    assert b"h3" not in again[0]
+    assert new[-len(told) + cut :].startswith(b"x")
+
+
+def test_a_message_in_more_parts_than_are_looked_at_never_becomes_whole() -> None:
+    kernel = Kernel()
+    connect(kernel)
+    asked = query(kind="HTTPS")
+    told = framed(reply(asked, more=(HIDING,) * 8))
+    ask_over_tcp(kernel, asked)
+    parts = in_segments(told, *range(MOST_PARTS + 20), len(told))
+    handles = kernel.answer(*parts)
+    assert kernel.read() == ()
+    assert handles[-1] in kernel.dropped()
 
 
 def test_a_copy_is_not_changed() -> None:
