@@ -76,6 +76,7 @@ def test_a_name_that_is_not_permitted_is_refused_soon_at_a_permitted_address(
     with sent(host, GHCR, HUB):
         refused = ask(container, GHCR, family)
         assert refused.refused, refused
+        assert "reset" in refused.output
         assert internet.packets(HUB, 443) > 0
         assert "UNAUTHORIZED" in ask(container, GHCR, family, HUB.name).output
         assert host.reload(policy(DOCKER_IO, GHCR_IO, containers=mode)).ok
