@@ -339,12 +339,13 @@ class Engine:
 
     def _servers_changed(self, event: ServersChanged, now: float) -> Iterable[Command]:
         before, self.facts.servers = self.facts.servers, event
+        if before is None or before.trusted != event.trusted:
+            self._permissions_changed(now)
         if before is not None and (before.servers, before.upstream) == (
             event.servers,
             event.upstream,
         ):
             return
-        self._permissions_changed(now)
         self.names.ask_all(now)
         servers = ", ".join(map(str, event.servers)) or "none"
         yield Note("info", f"trusted DNS servers: {servers}")

@@ -141,17 +141,19 @@ class WatchChanged:
 class ServersChanged:
     """The addresses of the trusted DNS servers, as they are now.
 
-    `upstream` are the servers of the local stub: containers are given them in its place.
+    `upstream` are the servers of the local stub: containers are given them in its place. `former`
+    were taken out a moment ago: programs that have not read the file again still ask them.
     """
 
     servers: tuple[Address, ...]
     problem: str = ""
     upstream: tuple[Address, ...] = ()
+    former: tuple[Address, ...] = ()
 
     @property
     def trusted(self) -> tuple[Address, ...]:
         """All servers whose answers count."""
-        return tuple(dict.fromkeys((*self.servers, *self.upstream)))
+        return tuple(dict.fromkeys((*self.servers, *self.upstream, *self.former)))
 
 
 @dataclass(frozen=True, slots=True)

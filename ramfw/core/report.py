@@ -88,6 +88,7 @@ def report(  # noqa: PLR0913 - all that a status tells of
         "dns": {
             "servers": [str(server) for server in servers.servers] if servers else [],
             "upstream": [str(server) for server in servers.upstream] if servers else [],
+            "former": [str(server) for server in servers.former] if servers else [],
             "problem": servers.problem if servers else "the DNS servers are not known yet",
         },
         "watch": {

@@ -34,6 +34,11 @@ _QUIET = 0.05  # seconds without a change, after which a file counts as written
 _PATIENCE = 10  # quiet times that are waited for before reading all the same
 _LOOK_AGAIN = 5.0  # seconds, while something is wrong
 
+ASKED_STILL = 15.0
+"""Seconds for which a server counts that was taken out: Go's programs, dockerd among them, read the
+file again when they ask after five seconds (net/dnsclient_unix.go, tryUpdate), and wait as long for
+an answer to what they asked before, twice."""
+
 _NAMES = Mask.CREATE | Mask.DELETE | Mask.MOVE
 _CONTENT = Mask.MODIFY | Mask.CLOSE_WRITE | Mask.ATTRIB
 
@@ -90,7 +95,8 @@ async def follow(
 ) -> AsyncGenerator[ServersChanged, None]:
     """As `watch`, and where systemd-resolved's stub is the server, with the servers behind it.
 
-    Docker gives those to containers, for which the stub's loopback address leads nowhere.
+    Docker gives those to containers, for which the stub's loopback address leads nowhere. A server
+    that is taken out is `former` for a while, and then goes in an event of its own.
     """
     sources = {which: watch(which) for which in (path, stub)}
     loop = asyncio.get_running_loop()
@@ -101,10 +107,14 @@ async def follow(
     # No task group: it must not be left by a generator that is closed where it yields.
     tasks = {loop.create_task(following(which)) for which in sources}
     latest: dict[Path, ServersChanged] = {}
+    former: dict[Address, float] = {}
     last: ServersChanged | None = None
     try:
         while True:
-            done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            patience = max(0.0, min(former.values()) - loop.time()) if former else None
+            done, tasks = await asyncio.wait(
+                tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
             for task in done:
                 which, latest[which] = task.result()
                 tasks.add(loop.create_task(following(which)))
@@ -113,6 +123,9 @@ async def follow(
             now = latest[path]
             if STUBS & set(now.servers):
                 now = replace(now, upstream=latest[stub].servers)
+            if last is not None:
+                former = _former(former, last, now, loop.time())
+                now = replace(now, former=tuple(former))
             if now != last:
                 last = now
                 yield now
@@ -120,6 +133,18 @@ async def follow(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _former(
+    known: dict[Address, float], before: ServersChanged, after: ServersChanged, now: float
+) -> dict[Address, float]:
+    """Until when each server still counts that is no longer named."""
+    taken_out = dict.fromkeys((*before.servers, *before.upstream), now + ASKED_STILL)
+    return {
+        address: until
+        for address, until in (taken_out | known).items()
+        if until > now and address not in after.trusted
+    }
 
 
 async def watch(path: Path = RESOLV_CONF) -> AsyncGenerator[ServersChanged, None]:

@@ -85,7 +85,9 @@ def _header(facts: Fields, page: Page) -> Iterator[str]:
         rows.append(("catalogue", clean(f"{catalog['source']}, edition {catalog['edition']}")))
     servers = listed(facts["dns"]["servers"]) or "none"
     behind = listed(facts["dns"]["upstream"])
-    rows.append(("trusted DNS", f"{servers}, and behind it {behind}" if behind else servers))
+    servers = f"{servers}, and behind it {behind}" if behind else servers
+    former = listed(facts["dns"]["former"])
+    rows.append(("trusted DNS", f"{servers}; for a moment still {former}" if former else servers))
     watch = facts["watch"]
     rows.append(("DNS watch", _watch(watch)))
     held = "locked: nobody else can change it" if facts["lock"]["held"] else "watched, not locked"

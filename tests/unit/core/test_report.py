@@ -78,6 +78,7 @@ def test_before_anything_was_observed_it_says_so() -> None:
     assert found["dns"] == {
         "servers": [],
         "upstream": [],
+        "former": [],
         "problem": "the DNS servers are not known yet",
     }
     assert (found["watch"]["form"], found["watch"]["problem"]) == ("none", "not begun yet")
@@ -188,6 +189,14 @@ def test_the_servers_behind_a_stub_are_told_apart_from_it() -> None:
     driver.tell(ServersChanged((stub,), upstream=(upstream,)))
     dns = told(driver)["dns"]
     assert (dns["servers"], dns["upstream"]) == (["127.0.0.53"], ["192.0.2.54"])
+
+
+def test_servers_that_were_taken_out_a_moment_ago_are_told_apart() -> None:
+    driver = started("", HUB)
+    new, old = ip_address("192.0.2.55"), ip_address(SERVER)
+    driver.tell(ServersChanged((new,), former=(old,)))
+    dns = told(driver)["dns"]
+    assert (dns["servers"], dns["former"]) == ([str(new)], [str(old)])
 
 
 def test_counters_are_found_by_entry_and_scope_and_live_flows_by_their_mark() -> None:

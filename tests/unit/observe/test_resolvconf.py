@@ -212,6 +212,37 @@ async def test_the_servers_behind_systemd_resolved_are_followed_while_its_stub_i
         assert await both(changes) == (["127.0.0.54"], ["192.0.2.1", "192.0.2.2"])
 
 
+async def test_a_server_that_is_taken_out_counts_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs read the file again some seconds later, and ask the old one until then."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text(ONE)
+    async with aclosing(follow(conf, tmp_path / "none")) as changes:
+        assert await trusted(changes) == (["192.0.2.1"], [])
+
+        conf.write_text(TWO)
+        assert await trusted(changes) == (["192.0.2.2"], ["192.0.2.1"])
+
+        conf.write_text("")  # nothing new: what was there counts on meanwhile
+        assert await trusted(changes) == ([], ["192.0.2.2", "192.0.2.1"])
+
+        conf.write_text(ONE)  # and one that comes back is former no more
+        assert await trusted(changes) == (["192.0.2.1"], ["192.0.2.2"])
+
+        monkeypatch.setattr(resolvconf, "ASKED_STILL", 0.1)
+        conf.write_text(TWO)
+        assert await trusted(changes) == (["192.0.2.2"], ["192.0.2.1"])
+        assert await trusted(changes) == (["192.0.2.2"], [])
+
+
+async def trusted(changes: AsyncGenerator[ServersChanged, None]) -> tuple[list[str], list[str]]:
+    async with asyncio.timeout(10):
+        now = await anext(changes)
+    assert now.trusted == (*now.servers, *now.former)
+    return [str(a) for a in now.servers], [str(a) for a in now.former]
+
+
 async def test_a_machine_without_systemd_resolved_has_no_servers_behind_its_own(
     tmp_path: Path,
 ) -> None:
