@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.lab import policies
+from tests.lab.policies import REGISTRIES
+from tests.lab.space import wait_until
 from tests.machine import traffic
 from tests.machine.installation import POLICY, assert_enforced, table
 from tests.machine.machine import Machine
@@ -76,6 +79,44 @@ def test_nftables_service_flushes_before_the_rules_come(machine: Machine) -> Non
     assert seconds_of(machine, "nftables.service", "ActiveEnter") < engine.first
     assert engine.let_through == {}
     assert_enforced(machine)
+
+
+def test_the_rules_need_no_place_for_temporary_files(machine: Machine) -> None:
+    """Their unit runs before /tmp is in order, or while it is emptied."""
+    machine.write("/etc/fstab", "none /tmp tmpfs ro 0 0\n")
+    machine.write(
+        "/etc/systemd/system/ramfw-boot.service.d/tmp.conf", "[Unit]\nRequiresMountsFor=/tmp\n"
+    )
+    engine = traffic.engine_at_boot(machine)
+    machine.power_on()
+    engine.wait_for(100)
+    assert not machine.run("mktemp").ok
+    assert machine.active("ramfw-boot.service")
+    assert "chain guard" in table(machine)
+    assert engine.let_through == {}
+
+
+def test_until_the_daemon_runs_mode_registries_is_strict_for_containers(machine: Machine) -> None:
+    """Nobody reads names yet: containers open nothing on registry ports, the host is left alone."""
+    machine.boot()
+    machine.write(
+        POLICY, policies.policy(policies.DOCKER_IO, containers=REGISTRIES, host=REGISTRIES)
+    )
+    machine.systemctl("reload", "ramfw.service")
+    container = traffic.in_container(machine)
+    container.wait_for(10)
+    assert container.arrived > 0
+    kept = machine.disk.at("/var/lib/ramfw/policy.toml")
+    wait_until(lambda: REGISTRIES in kept.read_text(), 10, "it is kept for the next boot")
+    machine.systemctl("mask", "ramfw.service")
+    machine.shut_down()
+    machine.rack.internet.reset_counts()
+    host = traffic.host_at_boot(machine)
+    machine.boot()
+    for sender in (container, host):
+        sender.wait_for(100)
+    assert container.let_through == {}
+    assert host.arrived > 0
 
 
 @pytest.mark.parametrize("broken", ["version = 1\n[[allow]\n", ""], ids=["broken", "empty"])
