@@ -1,9 +1,10 @@
 #!/bin/sh
-# boot.sh ROOT CONSOLE: starts ROOT's systemd as the first process of the namespaces that this runs
-# in, as a container manager does (https://systemd.io/CONTAINER_INTERFACE). Only the network's part
-# of /proc/sys can be written, as that is the machine's own; the rest is everybody's.
+# boot.sh ROOT CONSOLE INIT: starts INIT (systemd, if not another) of ROOT as the first process of
+# the namespaces that this runs in, as a container manager does
+# (https://systemd.io/CONTAINER_INTERFACE). Only the network's part of /proc/sys can be written, as
+# that is the machine's own; the rest is everybody's.
 set -eu
-root=$1 console=$2
+root=$1 console=$2 init=$3
 
 read_only() { mount --bind "$1" "$1" && mount -o remount,bind,ro "$1"; }
 
@@ -44,4 +45,4 @@ pivot_root . mnt
 exec chroot . setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog \
     sh -c 'umount --lazy /mnt && mount --make-rshared / && exec env --ignore-environment container=lab \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin LANG=C.UTF-8 \
-        /lib/systemd/systemd </dev/console >/dev/console 2>&1'
+        "$0" </dev/console >/dev/console 2>&1' "$init"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +16,36 @@ from tests.machine import installation
 from tests.machine.machine import Machine
 from tests.machine.rack import Rack
 
+LONGEST = 300
+"""Seconds for a test, with what is made for it; ten on a machine that has nothing else to do."""
 DEBIANS = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() != 0:
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason="machines are made by root: run as root"))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--debian", choices=DEBIANS, help="machines of this Debian only")
+
+
+def pytest_configure() -> None:
+    # How a machine goes down is told by a signal that ends its first process, and then those that
+    # wait for it: not where a shell has us run in the background, and so with signals ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Known where the tests of this directory are asked for by its name.
+    only = config.getoption("--debian", None)
+    if only is not None:
+        others = [item for item in items if DEBIANS[only] not in item.name]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if DEBIANS[only] in item.name]
+    for item in items:
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="machines are made by root: run as root"))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ BOOT = Path(__file__).parent / "boot.sh"
 CGROUP = "machine"
 """The root of the machine's cgroup tree, below the rack's."""
 
+SYSTEMD = "/lib/systemd/systemd"
+
 OURS = "lab.scope"
 """The cgroup of what tests run: no service's, and in no slice."""
 
@@ -65,10 +67,11 @@ class Machine:
 
     # On and off
 
-    def power_on(self) -> None:
-        """Turn it on and return when systemd runs; it has its network from the first moment.
+    def power_on(self, init: str = SYSTEMD, begun: str = "run/systemd/private") -> None:
+        """Turn it on and return when its first process says so by a file: when systemd runs.
 
-        So there is no time at which a program could send and the network would not be there.
+        It has its network from the first moment, so there is no time at which a program could
+        send and the network would not be there.
         """
         space, internet = self.rack.space, self.rack.internet
         if (internet.namespace.root / "sys/class/net/uplink").exists():
@@ -93,11 +96,11 @@ class Machine:
             threading.Thread(target=self._read_console, args=(ours,), daemon=True).start()
             self._first = network.start(
                 *("unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc"),
-                *("--cgroup", str(BOOT), str(self.disk.root), os.ttyname(console)),
+                *("--cgroup", str(BOOT), str(self.disk.root), os.ttyname(console), init),
                 cgroup=CGROUP,
             )
             self._inside = Inside(space, self._first)
-            wait_until((self.root / "run/systemd/private").is_socket, 20, "systemd runs")
+            wait_until((self.root / begun).exists, 60, f"{init} has begun")
         except AssertionError as error:
             said = self._first.output if self._first else ""
             raise AssertionError(f"{error}\n{said}\n{self.console}") from None

@@ -1,4 +1,4 @@
-"""Tries to reach places without ever pausing, from its first moment, and keeps a count.
+"""Tries to reach places in turn without ever pausing, from its first moment, and keeps a count.
 
 Arguments: the file of the count, and places, as `tcp/203.0.113.20/443` or `udp/2001:db8:f::20/53`.
 Each attempt is one SYN or one datagram. The file says when the first was made (seconds of the
@@ -29,9 +29,9 @@ def main() -> None:
     places = [place.split("/") for place in sys.argv[2:]]
     first, attempts = time.monotonic(), 0
     while True:
-        for protocol, address, port in places:
-            attempt(protocol, address, int(port))
-            attempts += 1
+        protocol, address, port = places[attempts % len(places)]
+        attempt(protocol, address, int(port))
+        attempts += 1
         os.pwrite(count, f"{first:.6f} {attempts}\n".encode(), 0)
         # A millisecond, so that two cores are enough for all that is watched.
         time.sleep(0.001)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from difflib import unified_diff
 from functools import partial
 
 import pytest
@@ -68,7 +69,7 @@ def put_right_each_time(machine: Machine, script: str, engine: traffic.Sender) -
     meant = rules(machine)
     for _ in range(TIMES):
         machine.sh(script)
-        wait_until(lambda: rules(machine) == meant, 10, "the rules are as they were meant")
+        wait_for_rules(machine, meant)
         before = engine.let_through
         engine.wait_for(100)
         assert engine.let_through == before, "nothing gets through any more"
@@ -82,8 +83,17 @@ def put_right_each_time(machine: Machine, script: str, engine: traffic.Sender) -
 
 def rules(machine: Machine) -> str:
     """The rules of ramfw's table, without counters and what sets hold; empty without a table."""
-    listed = machine.run("nft", "--stateless", "--terse", "list", "table", "inet", "ramfw")
-    return listed.output if listed.ok else ""
+    # nft 1.0.6 has something to say to stderr each time, of the xt target.
+    return machine.sh("nft --stateless --terse list table inet ramfw 2>/dev/null || true")
+
+
+def wait_for_rules(machine: Machine, meant: str) -> None:
+    try:
+        wait_until(lambda: rules(machine) == meant, 20, "the rules are as they were meant")
+    except AssertionError as error:
+        found = unified_diff(meant.splitlines(), rules(machine).splitlines(), "meant", "found")
+        said = machine.journal("ramfw.service")
+        raise AssertionError("\n".join([str(error), *found, said])) from None
 
 
 def test_flushes_while_the_daemon_is_killed(

@@ -8,7 +8,13 @@ from tests.lab import policies
 from tests.lab.addresses import DNS, GHCR, HUB, NEXUS
 from tests.lab.space import wait_until
 from tests.machine import traffic
-from tests.machine.installation import PERMITTED, POLICY, assert_enforced, engine_reaches, pull
+from tests.machine.installation import (
+    POLICY,
+    REFUSED,
+    Meeting,
+    assert_enforced,
+    engine_meets,
+)
 from tests.machine.machine import Machine
 
 CLOCK = "/etc/its-clock"
@@ -61,11 +67,15 @@ def test_the_name_servers_change(machine: Machine) -> None:
 
     machine.boot()
     with traffic.from_engine(machine) as engine:
-        for servers in ([DNS.v6], [DNS.v4], list(DNS.addresses)):
+        before = set(DNS.addresses)
+        for servers in ([DNS.v6], [DNS.v4], [DNS.v6]):
             change(*servers)
-            # Until dockerd reads the file again, it asks those that were taken out, in vain.
-            wait_until(lambda: pull(machine, PERMITTED).ok, 10, f"dockerd asks {servers}")
+            # dockerd reads the file again after some seconds, and asks the former ones until then.
+            assert set(machine.status()["dns"]["former"]) == before - set(servers)
             assert_enforced(machine)
+            before |= set(servers)
+        wait_until(lambda: not machine.status()["dns"]["former"], 30, "the former ones are gone")
+        assert_enforced(machine)
     assert engine.let_through == {}
 
 
@@ -75,22 +85,22 @@ def test_the_disk_is_full(machine: Machine) -> None:
     machine.write(POLICY, policies.HUB_AND_GHCR)
     machine.sh("cat /dev/zero >/var/fill 2>/dev/null || true")
     machine.systemctl("reload", "ramfw.service")
-    assert engine_reaches(machine, GHCR)
+    assert engine_meets(machine, GHCR) is Meeting.OPEN
     assert machine.status()["state"]["problem"]
     pid = machine.main_pid("ramfw.service")
     machine.run("kill", "-KILL", str(pid), check=True)
     wait_until(lambda: machine.main_pid("ramfw.service") not in (0, pid), 10, "it is back")
     machine.run("ramfw", "status", "--wait", "10", check=True)
-    assert engine_reaches(machine, GHCR)
-    assert engine_reaches(machine, HUB)
-    assert not engine_reaches(machine, NEXUS)
+    assert engine_meets(machine, GHCR) is Meeting.OPEN
+    assert engine_meets(machine, HUB) is Meeting.OPEN
+    assert engine_meets(machine, NEXUS) in REFUSED
 
     machine.shut_down("reboot")
     machine.power_on()
     wait_until((machine.root / "run/ramfw/control.sock").is_socket, 20, "the daemon listens")
     machine.run("ramfw", "status", "--wait", "10", check=True)
-    assert engine_reaches(machine, GHCR)
-    assert not engine_reaches(machine, NEXUS)
+    assert engine_meets(machine, GHCR) is Meeting.OPEN
+    assert engine_meets(machine, NEXUS) in REFUSED
 
     machine.sh("rm /var/fill")
     machine.systemctl("restart", "ramfw.service")
@@ -114,9 +124,9 @@ def test_the_state_directory_is_read_only(machine: Machine, policy: str) -> None
         machine.write(POLICY, policies.GHCR_ONLY)
         machine.systemctl("reload", "ramfw.service")
         assert machine.status()["state"]["problem"]
-        assert engine_reaches(machine, GHCR)
+        assert engine_meets(machine, GHCR) is Meeting.OPEN
         machine.write(POLICY, policies.HUB_ONLY)
         machine.systemctl("reload", "ramfw.service")
         machine.rack.internet.reset_counts()
-    assert not engine_reaches(machine, NEXUS)
+    assert engine_meets(machine, NEXUS) in REFUSED
     assert_enforced(machine)
