@@ -31,27 +31,49 @@ wheels_for() { # SUITE
     done
 }
 
-# Call `make_one SUITE` for each suite that is not made yet, with $work as the directory to fill.
+# Call `make_one SUITE` for each suite that is not made yet, with $work as the directory to fill;
+# side by side, each in a process group of its own, which ends with this script.
 make_missing() { # SCRIPT DIRECTORY MADE-FROM WHAT SUITE...
-    local script=$1 directory=$2 made_from=$3 what=$4 suite made
+    local script=$1 directory=$2 made_from=$3 what=$4 suite failed=0
+    local -A making=()
     shift 4
     (($#)) || { echo "$script: which Debian, ${suite_names[*]}?" >&2; exit 2; }
     mkdir --parents "$directory"
     exec 9>"$directory/lock"
     flock 9 # one at a time
+    set -m
+    trap 'end_making' HUP INT TERM
+    for suite in "$@"; do
+        [[ $(cat "$directory/$suite/made-from" 2>/dev/null) != "$made_from" ]] || continue
+        echo "$script: getting Debian $suite's $what"
+        make_in_place "$suite" "$directory" "$made_from" </dev/null &
+        making[$suite]=$!
+    done
+    set +m
+    for suite in "${!making[@]}"; do
+        wait "${making[$suite]}" || { echo "$script: Debian $suite's $what failed" >&2; failed=1; }
+    done
+    trap - HUP INT TERM
+    return "$failed"
+}
+
+end_making() {
+    local pid
+    for pid in "${making[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+    wait
+    exit 1
+}
+
+make_in_place() ( # SUITE DIRECTORY MADE-FROM
+    set -e
     trap '[[ -z $work ]] || rm --recursive --force --one-file-system "$work"' EXIT
     trap 'exit 1' HUP INT TERM
-    for suite in "$@"; do
-        made=$directory/$suite
-        [[ $(cat "$made/made-from" 2>/dev/null) != "$made_from" ]] || continue
-        echo "$script: getting Debian $suite's $what"
-        work=$(mktemp --directory --tmpdir="$directory" "$suite.XXXXXX")
-        chmod 755 "$work"
-        make_one "$suite"
-        rm --force "$work/log"
-        echo "$made_from" >"$work/made-from"
-        rm --recursive --force --one-file-system "$made"
-        mv "$work" "$made"
-        work=
-    done
-}
+    work=$(mktemp --directory --tmpdir="$2" "$1.XXXXXX")
+    chmod 755 "$work"
+    make_one "$1"
+    rm --force "$work/log"
+    echo "$3" >"$work/made-from"
+    rm --recursive --force --one-file-system "$2/$1"
+    mv "$work" "$2/$1"
+    work=
+)
