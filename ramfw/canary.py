@@ -4,11 +4,16 @@ The canary opens a server on loopback, on a port that nobody can have permitted,
 it: what an engine sends to loopback is judged like anything else, and nothing leaves the machine
 whether the filter holds or not. That the daemon's counters have counted it shows that ramfw, and
 nobody else, refused it. In audit mode the connection is to succeed, and to be counted.
+
+A refused connection may be turned to the explainer, and so come about. What counts is therefore
+whether the server that was meant gets it: the client speaks first, as HTTP, so that either that
+server hears of it or the explainer answers.
 """
 
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +22,7 @@ from ramfw.control import NotRunningError, request
 
 PATIENCE = 3.0
 """Seconds that a connection may take; one over loopback takes none."""
+QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 ADDRESSES = (
     (socket.AF_INET, "127.0.0.1"),
     (socket.AF_INET6, "::1"),
@@ -112,8 +118,12 @@ def _connect(family: socket.AddressFamily, address: str) -> str | None:
         client.settimeout(PATIENCE)
         try:
             client.connect(server.getsockname())
+            client.sendall(QUESTION)
+            heard, _, _ = select.select([server, client], [], [], PATIENCE)
         except TimeoutError:
             return "no answer"
         except OSError as error:
             return errno.errorcode.get(error.errno or 0, str(error))
-        return "connected"
+        if server in heard:
+            return "connected"
+        return "turned to the explainer" if heard else "no answer"

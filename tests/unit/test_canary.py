@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def found(world: World, monkeypatch: pytest.MonkeyPatch) -> canary.Finding:
         (World("connected", counts=False), False, "passed"),
         (World("ECONNREFUSED", counts=False), False, "something else"),
         (World("no answer"), True, "no answer"),
+        (World("turned to the explainer"), True, "was refused"),
+        (World("turned to the explainer", counts=False), False, "something else"),
         (World("connected", mode="audit"), True, "is counted"),
         (World("connected", mode="audit", counts=False), False, "not counted"),
         (World(""), False, "no loopback"),
@@ -101,6 +104,29 @@ def test_a_connection_to_itself_is_made_where_nothing_filters() -> None:
     outcomes = {canary._connect(family, address) for family, address in canary.ADDRESSES}
     assert outcomes <= {"connected", None}
     assert "connected" in outcomes
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [(b"HTTP/1.0 403 \r\n", "turned to the explainer"), (b"", "no answer")]
+)
+def test_a_connection_that_another_server_got_did_not_pass(
+    answer: bytes, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it is turned: it comes about, and the server that was meant never hears of it."""
+    monkeypatch.setattr(canary, "PATIENCE", 0.3)
+    connect = socket.socket.connect
+    with socket.create_server(("127.0.0.1", 0)) as explainer:
+        accepted = []
+
+        def turned(client: socket.socket, _address: object) -> None:
+            connect(client, explainer.getsockname())
+            accepted.append(explainer.accept()[0])
+            accepted[0].sendall(answer)
+
+        monkeypatch.setattr("socket.socket.connect", turned)
+        ended = canary._connect(*canary.ADDRESSES[0])
+        accepted[0].close()
+        assert ended == outcome
 
 
 def test_how_a_connection_ended_is_told_by_its_errno(monkeypatch: pytest.MonkeyPatch) -> None:
