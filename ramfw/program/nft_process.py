@@ -6,10 +6,10 @@ process never gives all of it back.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from tempfile import TemporaryFile
 from threading import Timer
 
 from ramfw.errors import KernelError
@@ -90,7 +90,8 @@ class NftProcess:
 
         Raises KernelError, after the last line, where the command failed.
         """
-        with TemporaryFile("w+") as errors:
+        # In memory: at the boot, and where the disk is full, no other file could be made.
+        with open(os.memfd_create("nft"), "w+") as errors:  # noqa: PTH123 - it has no path
             try:
                 process = subprocess.Popen(  # noqa: S603 - as above
                     [self._nft, *sorted(self._options), "--", text],
