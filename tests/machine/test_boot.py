@@ -81,8 +81,11 @@ def test_nftables_service_flushes_before_the_rules_come(machine: Machine) -> Non
     assert_enforced(machine)
 
 
-def test_the_rules_need_no_place_for_temporary_files(machine: Machine) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "nothing kept"])
+def test_the_rules_need_no_place_for_temporary_files(machine: Machine, *, kept: bool) -> None:
     """Their unit runs before /tmp is in order, or while it is emptied."""
+    if not kept:
+        machine.disk.at("/var/lib/ramfw/boot.nft").unlink()
     machine.write("/etc/fstab", "none /tmp tmpfs ro 0 0\n")
     machine.write(
         "/etc/systemd/system/ramfw-boot.service.d/tmp.conf", "[Unit]\nRequiresMountsFor=/tmp\n"

