@@ -72,6 +72,11 @@ _EXTENDED_RCODE = 0xFF000000
 _ROOT = b"\0"
 _FIRST_NAME = b"\xc0\x0c"
 _FIRST_POINTER = 0xC00C
+_POINTERS, _LAST_POINTED = 0xC000, 0x3FFF
+_FEW = 4
+"""CNAMEs, and pointers in the name of one, of the usual form."""
+_NO_NAME = b"\x80" * _HEADER_SIZE
+_TARGETS_AT_HAND = 1024
 _ONE_NAME = frozenset({NS, CNAME, PTR})
 _RARE = frozenset(map(int, dns.rdatatype.RdataType)) - {A, AAAA, SOA, OPT, TSIG} - _ONE_NAME
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
@@ -207,7 +212,7 @@ def answers(payload: bytes, asked: Question) -> Answers | None:
     """
     if not asked.is_response:
         return None
-    usual = _usual_answers(payload, asked)
+    usual = _usual_answers(payload, asked) or _usual_aliased(payload, asked)
     return _any_answers(payload, asked) if usual is None else usual
 
 
@@ -220,9 +225,76 @@ def _usual_answers(payload: bytes, asked: Question) -> Answers | None:
     length = _FIXED.get(asked.type)
     if length is None or asked.flags & _RCODE or asked.klass != IN:
         return None
+    counts = _COUNTS.unpack_from(payload, _COUNTS_AT)
+    return _usual_addresses(payload, asked, counts, asked.end, _FIRST_POINTER, _MAX_TTL)
+
+
+def _usual_aliased(payload: bytes, asked: Question) -> Answers | None:
+    """As `_usual_answers`, where CNAMEs stand before: what a CDN's customers answer.
+
+    Usual: each record at the name that the one before it leads to, written as a pointer to there.
+    """
+    if asked.type not in _FIXED or asked.flags & _RCODE or asked.klass != IN:
+        return None
     count, authorities, additional = _COUNTS.unpack_from(payload, _COUNTS_AT)
+    size, position, owner, least = len(payload), asked.end, _FIRST_POINTER, _MAX_TTL
+    first = wire_name(payload, asked)
+    names = [first]
+    while position + _USUAL.size <= size:
+        pointer, kind, klass, ttl, length = _USUAL.unpack_from(payload, position)
+        if kind != CNAME:
+            break
+        start = position + _USUAL.size
+        position = start + length
+        if pointer != owner or klass != IN or position > size or start > _LAST_POINTED:
+            return None
+        name = _target(payload[start:position], first) or _any_target(payload, start, position)
+        if name is None or name in names or len(names) > _FEW:
+            return None
+        names.append(name)
+        owner, least = _POINTERS | start, min(least, 0 if ttl > _MAX_TTL else ttl)
+    counts = count - len(names) + 1, authorities, additional
+    return _usual_addresses(payload, asked, counts, position, owner, least)
+
+
+def _any_target(payload: bytes, start: int, end: int) -> bytes | None:
+    """The name in a CNAME's data, which may end in a pointer to anywhere before it."""
+    try:
+        name, after, pointers = _read_name(payload, start, end, 0, {})
+    except MalformedError:
+        return None
+    return name if after == end and pointers <= _FEW and len(name) <= MAX_NAME else None
+
+
+# A CDN's customers name the same host again and again.
+@lru_cache(maxsize=_TARGETS_AT_HAND)
+def _target(data: bytes, first: bytes) -> bytes | None:
+    """The name in a CNAME's data, in lower-case wire form; None for all but the usual form.
+
+    Usual: whole, or ending in a pointer into `first`, the question's name. Before that stands a
+    header, in which no pointer finds a name.
+    """
+    before = _NO_NAME + first
+    try:
+        name, end = read_name(before + data, len(before), len(before) + len(data), {})
+    except MalformedError:
+        return None
+    return name if end == len(before) + len(data) else None
+
+
+def _usual_addresses(  # noqa: PLR0913, PLR0917 - one step of a quick path
+    payload: bytes,
+    asked: Question,
+    counts: tuple[int, int, int],
+    start: int,
+    owner: int,
+    least: int,
+) -> Answers | None:
+    """The addresses from `start` on, all at the name that `owner` points to, and nothing else."""
+    count, authorities, additional = counts
+    length = _FIXED[asked.type]
     step = _USUAL.size + length
-    end = asked.end + count * step
+    end = start + count * step
     behind = len(payload) - end
     if not 0 < count <= MAX_ADDRESSES or authorities or behind != additional * _OPTION.size:
         return None
@@ -230,10 +302,10 @@ def _usual_answers(payload: bytes, asked: Question) -> Answers | None:
         root, kind, _, extended, size = _OPTION.unpack_from(payload, end)
         if additional != 1 or root or kind != OPT or extended & _EXTENDED_RCODE or size:
             return None
-    least, found = _MAX_TTL, []
-    for position in range(asked.end, end, step):
+    found = []
+    for position in range(start, end, step):
         pointer, kind, klass, ttl, size = _USUAL.unpack_from(payload, position)
-        if pointer != _FIRST_POINTER or kind != asked.type or klass != IN or size != length:
+        if pointer != owner or kind != asked.type or klass != IN or size != length:
             return None
         least = min(least, 0 if ttl > _MAX_TTL else ttl)
         found.append(payload[position + _USUAL.size : position + step])

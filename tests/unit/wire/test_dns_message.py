@@ -22,6 +22,7 @@ from ramfw.wire.dns_message import (
     MAX_CHAIN,
     Answers,
     _any_answers,
+    _usual_aliased,
     _usual_answers,
     answers,
     question,
@@ -424,3 +425,89 @@ def test_the_quick_reading_says_the_same_of_what_it_reads(
     if whole == undamaged and 0 < len(rows) <= MAX_ADDRESSES and option != OPTIONS[2]:
         assert asked is not None
         assert _usual_answers(whole, asked) is not None
+
+
+TARGETS = ["edge.cdn.example", "e7.cdn.test", "registry.example", "a." * 100 + "long", "x" * 63]
+
+
+def aliased(chain: list[tuple[str, int]], kind: str, ttls: list[int]) -> dns.message.Message:
+    """By way of these names, each with its TTL, to as many addresses."""
+    message, owner = response(kind=kind), NAME
+    for target, ttl in chain:
+        rows = dns.rrset.from_text(f"{owner}.", ttl, "IN", "CNAME", f"{target}.")
+        message.answer.append(rows)
+        owner = target
+    for number, ttl in enumerate(ttls):
+        data = f"192.0.2.{number % 9}" if kind == "A" else f"2001:db8::{number % 9}"
+        # A set of its own each, so that dnspython keeps their order and their TTLs.
+        message.answer.append(dns.rrset.from_text(f"{owner}.", ttl, "IN", kind, data))
+    return message
+
+
+CHAINS = st.lists(
+    st.tuples(st.sampled_from(TARGETS), st.integers(0, 0x7FFFFFFF)), min_size=1, max_size=6
+)
+
+
+@given(
+    CHAINS,
+    st.sampled_from(["A", "AAAA"]),
+    st.lists(st.integers(0, 0x7FFFFFFF), max_size=8),
+    st.sampled_from(OPTIONS),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=3),
+    st.integers(0, 2),
+)
+def test_the_quick_reading_of_an_alias_says_the_same_as_the_strict_one_and_dnspython(  # noqa: PLR0913, PLR0917
+    chain: list[tuple[str, int]],
+    kind: str,
+    ttls: list[int],
+    option: bytes,
+    damage: list[tuple[int, int]],
+    cut: int,
+) -> None:
+    """What servers write by way of CNAMEs, damaged or not."""
+    wire = bytearray(aliased(chain, kind, ttls).to_wire() + option)
+    wire[11] = bool(option)
+    for position, value in damage:
+        wire[position % len(wire)] = value
+    whole = bytes(wire[: len(wire) - cut])
+    asked = question(whole)
+    if asked is None or not asked.is_response:
+        return
+    usual = _usual_aliased(whole, asked)
+    if usual is None:
+        return
+    assert usual == _any_answers(whole, asked)
+    said = by_dnspython(whole)
+    assert said is not None
+    assert said == (set(usual.addresses), usual.ttl)
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA"])
+@pytest.mark.parametrize("edns", [False, True])
+def test_a_cdn_s_answer_is_read_quickly(kind: str, *, edns: bool) -> None:
+    chain = [("registry.example.edgekey.test", 300), ("e77.dscb.edge.test", 3600)]
+    for length in (1, 2):
+        message = aliased(chain[:length], kind, [20, 30])
+        if edns:
+            message.use_edns(0)
+        wire = message.to_wire()
+        asked = question(wire)
+        assert asked is not None
+        usual = _usual_aliased(wire, asked)
+        assert usual is not None
+        assert (len(usual.addresses), usual.ttl) == (2, 20)
+        assert usual == answers(wire, asked)
+
+
+def test_a_chain_that_is_none_is_left_to_the_strict_reading() -> None:
+    loop = aliased([("edge.cdn.example", 60), (NAME, 60)], "A", [60]).to_wire()
+    other = response(f"{NAME} 60 CNAME edge.example.", "other.example 60 A 192.0.2.1").to_wire()
+    long = aliased([(f"e{n}.example", 60) for n in range(9)], "A", [60]).to_wire()
+    for wire in (loop, other, long):
+        asked = question(wire)
+        assert asked is not None
+        assert _usual_aliased(wire, asked) is None
+        assert answers(wire, asked) == _any_answers(wire, asked)
+    assert opened(other) == set()
+    assert opened(long)
