@@ -39,6 +39,13 @@ class Assembly:
             return len(self.data)
         return len(self.data) + sum(len(piece) for _, piece in self.waiting)
 
+    @property
+    def reach(self) -> int:
+        """The offset behind the last byte that is held."""
+        if not self.waiting:
+            return len(self.data)
+        return max(len(self.data), *(start + len(piece) for start, piece in self.waiting))
+
     def agrees(self, offset: int, payload: bytes) -> bool:
         """Whether no byte differs from one that is known for its place."""
         known = self.data[offset : offset + len(payload)]

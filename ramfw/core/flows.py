@@ -19,7 +19,8 @@ number from before the connection), and then sends the server another. Each rule
   of them that ever passed were the same, so these it took. Until then the flow's packets must come
   by here; afterwards none needs to. An acknowledgement of what never passed is not believed.
 - *The end is an end.* Some servers answer a request that the stream ends in. So a FIN has what
-  there is judged, is settled with it, and what comes for a place behind it ends the flow.
+  there is judged, is settled with it, and what comes for a place behind it ends the flow; so does
+  an end before what came already, which the server may never have had.
 - *Never for ever.* What is exceeded is refused: time, the bytes and segments of a flow, those of
   all flows together (then it is the oldest that loses its place, not the newcomer).
 
@@ -260,6 +261,8 @@ class Flows:
         if offset < 0:
             payload, offset = payload[-offset:], 0
         if payload and not flow.fits(offset, payload):
+            return self._refuse(key, flow, Reason.CONFLICT, now)
+        if flags.fin and offset + len(payload) < flow.reach:
             return self._refuse(key, flow, Reason.CONFLICT, now)
         if flow.state is _State.PERMITTED:
             if payload:

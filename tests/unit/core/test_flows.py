@@ -418,6 +418,19 @@ def test_the_oldest_silent_flow_makes_room_for_a_new_one(monkeypatch: pytest.Mon
 # -- whatever clients do -------------------------------------------------------------------------
 
 
+def test_end_before_what_came_already_is_a_conflict() -> None:
+    """The byte behind the end may be lost on its way: then the server answers what is before."""
+    early, judged, rightly = (Story().opens() for _ in range(3))
+    assert early.sends(4, b"y") == PASS_ON
+    assert early.sends(0, b"half", fin=True) == Refuse(Reason.CONFLICT)
+    assert name_of(judged.sends(0, b"whole.")) == "whole"
+    assert judged.permits()
+    assert judged.sends(0, b"who", fin=True) == Refuse(Reason.CONFLICT)
+    assert rightly.sends(4, b"y", fin=False) == PASS_ON
+    assert rightly.sends(0, b"half") == PASS_ON
+    assert rightly.sends(5, b"", fin=True) == Judge(Other("halfy"))
+
+
 class Server:
     """What a TCP server takes: of each byte the first copy that reaches it, or the last."""
 
