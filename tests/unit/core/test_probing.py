@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ramfw.core import probing
 from ramfw.core.commands import Command, Decide, Fate, Note, Resolve
@@ -499,3 +502,42 @@ def test_who_waits_over_a_reload_goes_by_the_new_policy(body: str, *, refused: b
     story.hears(Outcome.OTHER)
     assert story.refused(handle) is refused
     assert story.passed(handle) is not refused
+
+
+# -- whatever happens --------------------------------------------------------------------------
+
+NAMES = st.sampled_from([NAME, WEB, None, "ghcr.io", "permitted.example", "odd/name"])
+ADDRESSES = st.sampled_from([HERE, THERE, "2001:db8::1", "127.0.0.1"])
+OPENS = st.tuples(st.just("opens"), NAMES, ADDRESSES, st.integers(1, 3), st.booleans())
+HEARS = st.tuples(st.just("hears"), st.integers(0, 9), st.sampled_from(Outcome))
+SLEEPS = st.tuples(st.just("sleeps"), st.sampled_from([0.0, 0.5, 1.9, 2.0, 61.0, 4000.0]))
+FOLLOWS = st.tuples(st.just("follows"), st.sampled_from(["probe", "allow", "refuse"]))
+LOSES = st.just(("loses",))
+
+
+@given(st.lists(st.one_of(OPENS, OPENS, HEARS, SLEEPS, FOLLOWS, LOSES), max_size=40))
+def test_each_packet_that_waits_has_one_fate_and_within_the_bound(
+    events: list[tuple[Any, ...]],
+) -> None:
+    """Also where flows take each other's ports, and answers come late, twice or for nothing."""
+    story = Story()
+    since: dict[int, float] = {}
+    for first, event in enumerate(events, 1):
+        match event:
+            case "opens", name, address, flow, seen:
+                handle = story.opens(name, address, flow=flow, first=first * 10_000, seen=seen)
+                since[handle] = story.now
+            case "hears", number, outcome if story.asked:
+                story.hears(outcome, story.asked[number % len(story.asked)])
+            case "sleeps", seconds:
+                story.sleep(seconds)
+            case "follows", unknown:
+                story.follow(f'[scopes.containers]\nunknown = "{unknown}"\n')
+            case ("loses",):
+                story.tell(OpeningsHeld((), (), lost=True))
+        waiting = [handle for handle in since if story.waits(handle)]
+        assert len(waiting) == story.engine.name_check.probing.waiting
+        assert all(story.now < since[handle] + LONGEST_WAIT for handle in waiting)
+    story.sleep(LONGEST_WAIT)
+    assert not [handle for handle in since if story.waits(handle)]
+    assert not any(asked.address == ip_address("127.0.0.1").packed for asked in story.asked)
