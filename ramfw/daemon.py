@@ -616,7 +616,10 @@ class Daemon:
 
     async def _explain(self, arguments: Arguments) -> dict[str, Any]:
         explanation: dict[str, Any] = explain(
-            self._engine, str(arguments.get("query", "")), time.monotonic()
+            self._engine,
+            str(arguments.get("query", "")),
+            time.monotonic(),
+            int(arguments[CALLER]),
         )
         # What is not permitted is not followed either: it is asked for now, and opens nothing.
         unknown = [host for host in explanation["hosts"] if not host["resolves_to"]]

@@ -16,6 +16,7 @@ from ramfw.core import reference
 from ramfw.core.addresses import special_use
 from ramfw.core.catalog import Known
 from ramfw.core.engine import Engine
+from ramfw.core.events import Refusal
 from ramfw.core.fqdn import matches
 from ramfw.core.grants import DNS_PORT
 from ramfw.core.policy import (
@@ -33,6 +34,7 @@ from ramfw.core.policy_networks import written
 from ramfw.core.probe import Found
 from ramfw.core.probe import Place as Asked
 from ramfw.core.reference import HTTPS_PORT, Kind, Reference
+from ramfw.core.refusals import facts
 from ramfw.core.registries import Role
 from ramfw.core.watch_rules import WatchForm
 
@@ -42,19 +44,35 @@ Address = IPv4Address | IPv6Address
 RESOLVERS_LABEL = "trusted DNS servers"
 
 
-def explain(engine: Engine, query: str, now: float) -> Explanation:
+MOST_REFUSALS = 3
+
+
+def explain(engine: Engine, query: str, now: float, viewer: int = 0) -> Explanation:
     """What the running program does with an image, a host or an address, and why.
 
+    And what it refused there lately, as far as the user may know who asks, `viewer`.
     Raises ValueError where the query is none of the three, or no policy was loaded.
     """
     if engine.policy is None:
         raise ValueError("no policy was loaded")
-    return _Explainer(engine.policy, engine, now).explanation(query)
+    explanation = _Explainer(engine.policy, engine, now).explanation(query)
+    hosts = [host["host"] for host in explanation["hosts"]]
+    refused = [
+        record for record in engine.refusals.since(0, viewer) if _is_of(record.refusal, hosts)
+    ]
+    latest = refused[-MOST_REFUSALS:][::-1]
+    return {**explanation, "refused": [facts(record, now) for record in latest]}
 
 
 def explain_policy(policy: Policy, query: str) -> Explanation:
     """The same from the policy alone: no address is known. Raises ValueError as `explain`."""
     return _Explainer(policy, None, 0.0).explanation(query)
+
+
+def _is_of(refusal: Refusal, hosts: Iterable[str]) -> bool:
+    """Whether one of these names, patterns or addresses is what was asked for."""
+    asked = refusal.names or (str(refusal.destination),)
+    return any(name == host or matches(host, name) for name in asked for host in hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +125,7 @@ class _Explainer:
             "hint": "" if permitted else self._hint(asked, registry, addresses),
             "notes": list(self._notes(hosts, registry, permitted=permitted)),
             "daemon_running": self._engine is not None,
+            "refused": [],
         }
 
     def _read(self, query: str) -> Reference:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from ramfw.render.refusals import refusal
 from ramfw.render.text import Page, clean, span
 
 Fields = dict[str, Any]
@@ -17,6 +19,7 @@ def explanation(facts: Fields, page: Page) -> list[str]:
         *_hosts(facts["hosts"], page),
         *_hint(facts, page),
         *_notes(facts, page),
+        *_refused(facts["refused"], page),
     ]
 
 
@@ -67,3 +70,12 @@ def _hint(facts: Fields, page: Page) -> Iterator[str]:
 def _notes(facts: Fields, page: Page) -> Iterator[str]:
     for note in facts["notes"]:
         yield from (page.paint(line, "yellow") for line in page.wrap(note))
+
+
+def _refused(refusals: list[Fields], page: Page) -> Iterator[str]:
+    if refusals:
+        yield "Refused there lately:"
+    inner = replace(page, width=page.width - 2)
+    for facts in refusals:
+        lines = refusal(facts, inner, f"{span(facts['last_ago'])} ago")
+        yield from (f"  {line}" for line in lines)

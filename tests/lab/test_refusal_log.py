@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.addresses import GHCR, HUB, HUB_AUTH, HUB_BLOBS
+from tests.lab.addresses import CDN_BAD, CDN_GOOD, GHCR, HUB, HUB_AUTH, HUB_BLOBS
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.policies import DOCKER_IO, GHCR_IO, REGISTRIES, STRICT, policy
@@ -85,6 +85,23 @@ def test_a_connection_that_is_refused_by_its_name_is_logged_too(
     (refusal,) = refusals_in(host, "containers")
     assert (refusal["names"], refusal["address"]) == (["ghcr.io"], GHCR.v4)
     assert refusal["reason"] == "the name is a registry's that is not permitted"
+
+
+def test_an_engine_s_refusal_by_name_is_an_event_like_others(host: Host) -> None:
+    """Once for each connection, with whose it was, and the reason; `explain` has it too."""
+    host.start_ramfw(policy(DOCKER_IO, f'host = "{CDN_GOOD.name}"'))
+    host.set_hosts({CDN_BAD.name: CDN_GOOD.v4})
+    refused = host.curl(f"https://{CDN_BAD.name}/v2/", as_engine=True)
+    assert refused.refused
+    (event,) = refusals(host)
+    assert (event["scope"], event["names"]) == ("engines", [CDN_BAD.name])
+    assert (event["address"], event["port"]) == (CDN_GOOD.v4, 443)
+    assert (event["uid"], event["cgroup"]) == (0, host.engine_cgroup_id())
+    assert (event["reason"], event["count"]) == ("the name is not permitted", 1)
+    (latest,) = host.status()["refusals"]
+    assert latest["reason"] == event["reason"]
+    explained = json.loads(host.ramfw("explain", "--json", CDN_BAD.name).output)["refused"]
+    assert [one["number"] for one in explained] == [event["number"]]
 
 
 def test_what_is_asked_by_address_has_no_name(host: Host) -> None:

@@ -359,6 +359,7 @@ def test_explain_asks_the_daemon(path: Path) -> None:
     facts = {
         "query": "alpine", "kind": "image", "registry": "docker.io", "repository": "library/alpine",
         "permitted": False, "hosts": [], "hint": "", "notes": ["a note"], "daemon_running": True,
+        "refused": [],
     }  # fmt: skip
     with fake_daemon(path, explain={"result": facts}) as answering:
         result = ramfw("explain", "alpine", "--control", path)

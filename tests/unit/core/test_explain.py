@@ -8,13 +8,22 @@ from typing import Any
 import pytest
 
 from ramfw.core.catalog import shipped
-from ramfw.core.events import Resolved, ServerReply, WatchChanged
+from ramfw.core.events import (
+    Reason,
+    Refusal,
+    RefusalsSeen,
+    Resolved,
+    ServerReply,
+    WatchChanged,
+)
 from ramfw.core.explain import explain, explain_policy
-from ramfw.core.policy import Policy
+from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.policy_parser import parse
 from ramfw.core.probe import Outcome, Place, Probed
 from ramfw.core.registry_check import Evidence
 from ramfw.core.watch_rules import WatchForm
+from ramfw.render.explanation import explanation
+from ramfw.render.text import Page
 from tests.unit.core.driver import Driver
 from tests.unit.example_engine import DNS, NOW, Running, example
 
@@ -353,3 +362,38 @@ def test_rules_that_are_not_in_force_are_said() -> None:
 def test_what_is_no_name_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="URL"):
         explain(example().engine, "https://ghcr.io", NOW)
+
+
+def refused(name: str, uid: int | None = None) -> Refusal:
+    return Refusal(
+        scope=ScopeName.HOST,
+        reason=Reason.NOT_A_BEGINNING,
+        audited=False,
+        source=ip_address("192.0.2.1"),
+        source_port=40_000,
+        destination=ip_address("203.0.113.77"),
+        port=443,
+        protocol="tcp",
+        uid=uid,
+        names=(name,) if name else (),
+        detail="the name is not permitted",
+    )
+
+
+def test_what_was_refused_there_is_told_with_its_reason_to_whom_it_concerns() -> None:
+    running = example()
+    for number in range(5):
+        running.tell(RefusalsSeen((refused("quay.io", 1000 + number),)), NOW + number)
+    running.tell(RefusalsSeen((refused("other.example"), refused(""))), NOW + 5)
+    engine, now = running.engine, NOW + 6
+
+    found = explain(engine, "quay.io/org/image", now)["refused"]
+    assert [(one["uid"], one["last_ago"]) for one in found] == [(1004, 2), (1003, 3), (1002, 4)]
+    assert {one["reason"] for one in found} == {"the name is not permitted"}
+    assert [one["uid"] for one in explain(engine, "quay.io", now, 1001)["refused"]] == [1001]
+    assert explain(engine, "ghcr.io", now)["refused"] == []
+    (by_address,) = explain(engine, "203.0.113.77", now)["refused"]
+    assert by_address["names"] == []
+    assert explain_policy(HUB, "quay.io")["refused"] == []
+    said = " ".join(" ".join(explanation(explain(engine, "quay.io", now), Page(80))).split())
+    assert "Refused there lately: 2 s ago refused host (uid 1004) to quay.io at" in said
