@@ -108,6 +108,7 @@ END
 # -- into service ------------------------------------------------------------------------------
 if command -v systemctl >/dev/null; then systemctl --quiet enable "${services[@]}"; fi
 if booted; then
+    systemd-tmpfiles --create /usr/lib/tmpfiles.d/ramfw.conf
     systemctl daemon-reload
     systemctl start ramfw-boot.service
     # The daemon that ends leaves its rules to the one that starts.

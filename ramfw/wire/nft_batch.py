@@ -42,13 +42,10 @@ _DELETE_ELEMENTS = _SUBSYSTEM << 8 | 14
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3 | NLA_F_NESTED
 _ELEMENT = 1 | NLA_F_NESTED
 _KEY, _DATA, _TIMEOUT, _KEY_END = 1, 2, 4, 10
-_VERDICT = 2
-_CODE, _CHAIN = 1, 2
 
 _ROOM = MAX_ATTRIBUTE - ATTRIBUTE.size
 _MILLISECONDS = struct.Struct("!Q")
 _PRIORITY = struct.Struct("=I")
-_CODE_VALUE = struct.Struct("!i")
 _TIMEOUT_HEADER = ATTRIBUTE.pack(ATTRIBUTE.size + _MILLISECONDS.size, _TIMEOUT)
 
 _BATCH = NFGEN.pack(0, 0, _SUBSYSTEM)
@@ -101,12 +98,6 @@ def batch(parts: Sequence[tuple[int, int, bytes]], sequence: int) -> Batch:
         )
     packed += header(frame, _END, NLM_F_REQUEST, last + 1, 0), _BATCH
     return Batch(b"".join(packed), sequence, last)
-
-
-def verdict_data(kind: int, code: int, chain: str = "") -> bytes:
-    """The attribute `kind` with a verdict as its data: a code, and the chain of a jump."""
-    name = attribute(_CHAIN, chain.encode() + b"\0") if chain else b""
-    return nested(kind, nested(_VERDICT, attribute(_CODE, _CODE_VALUE.pack(code)), name))
 
 
 class _Run(NamedTuple):

@@ -21,7 +21,7 @@ def test_the_target_is_of_revision_3_and_padded(*, bypass: bool, flags: int) -> 
 
 
 def test_a_rule_is_appended_to_a_chain_of_the_table() -> None:
-    packed = batch([nft_rule.append("watch", [nft_rule.verdict(nft_rule.ACCEPT)])], 5)
+    packed = batch([nft_rule.append("watch", [nft_rule.count("seen")])], 5)
     _, message, _ = netlink.messages(packed.data)
 
     assert (message.kind, message.sequence) == (0x0A06, 6)
@@ -32,4 +32,4 @@ def test_a_rule_is_appended_to_a_chain_of_the_table() -> None:
     assert payload.startswith(
         b"\1\0\0\0" + netlink.attribute(1, b"ramfw\0") + netlink.attribute(2, b"watch\0")
     )
-    assert payload.endswith(nft_rule.verdict(nft_rule.ACCEPT))
+    assert payload.endswith(nft_rule.count("seen"))
