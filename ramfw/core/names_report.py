@@ -35,7 +35,7 @@ class Beside:
     """When no daemon was there and packets passed unread, the latest first."""
 
 
-NOT_TOLD = "who is refused by name is only reset, not told why"
+NOT_TOLD = "clients that are refused by name are only reset, not told why"
 
 
 def names_report(  # noqa: PLR0913 - all that is told of it
@@ -125,8 +125,8 @@ def names_problems(
         yield f"{NOT_TOLD}: {beside.problem}", "ramfw log has the reason", "ramfw doctor"
     for way in beside.unheard:
         yield (
-            f"what is told to who is refused by name does not arrive: {way}",
-            f"{NOT_TOLD}; ramfw log has the reason",
+            f"answers to clients that are refused by name do not arrive: {way}",
+            "they are only reset, not told why; ramfw log has the reason",
             "let the host's own firewall take established connections from any interface",
         )
     unread = counts.named.get("unread", NOTHING).packets

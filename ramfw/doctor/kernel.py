@@ -176,7 +176,7 @@ def _probed(checker: Checker, probe: Probe) -> Iterator[Finding]:
 
 def _device(root: Path) -> Finding:
     if (root / DEVICE.removeprefix("/")).exists():
-        return Finding(f"who is refused by name can be told why ({DEVICE})", OK)
+        return Finding(f"clients that are refused by name can be told why ({DEVICE})", OK)
     return Finding(
         f"there is no {DEVICE}",
         NOTE,

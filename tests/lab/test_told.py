@@ -175,7 +175,7 @@ def test_what_does_not_arrive_is_found_out_and_said(host: Host) -> None:
 
     assert all(one.refused and "reset" in one.output for one in (*unheard, later)), unheard
     assert telling(host) == (3, 0)
-    assert "does not arrive: containers (IPv6)" in problems(host)
+    assert "do not arrive: containers (IPv6)" in problems(host)
     assert min(one.seconds for one in unheard) > later.seconds
     assert ALERT in container.curl(V2, "-4").output
     assert [one[:2] for one in refusals(host)] == [("containers", "ghcr.io")] * 2
