@@ -110,6 +110,8 @@ EXPLAIN_PATIENCE = 3.0
 """Seconds that `explain` waits for DNS servers."""
 MOST_TO_RESOLVE = 16
 """Names that one `explain` has asked for."""
+KEEP_PATIENCE = 3.0
+"""Seconds that a reload, and the end, wait for a slow disk."""
 RELOAD_PATIENCE = 8.0
 """Seconds after which `reload` answers though names are still being asked for."""
 
@@ -163,6 +165,7 @@ class Daemon:
         self._blind = ""
         self._keeper = Keeper(state, nft_prefix())
         self._found = FoundKeeper(state)
+        self._keeping: set[asyncio.Task[None]] = set()
         self._prober = prober
 
     async def run(self, policy: Policy, text: str = "", problems: tuple[str, ...] = ()) -> None:
@@ -182,6 +185,7 @@ class Daemon:
             async with server, asyncio.TaskGroup() as self._tasks:
                 self._keeper.loaded(policy, text)
                 await self._main_loop(policy, problems)
+                await self._all_kept()
                 for task in self._running:
                     task.cancel()
         finally:
@@ -334,7 +338,17 @@ class Daemon:
 
         for keeper in (self._keeper, self._found):
             if (work := keeper.due(self._engine)) is not None:
-                self._start(keep(keeper, work))
+                task = self._start(keep(keeper, work))
+                self._keeping.add(task)
+                task.add_done_callback(self._keeping.discard)
+
+    async def _all_kept(self) -> None:
+        """Wait until what is in force is kept: the next boot begins with it."""
+        self._keep_last_good()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KEEP_PATIENCE):
+                while self._keeping:
+                    await asyncio.wait(self._keeping)
 
     def _carry_out(self, command: Command) -> Event | None:
         """Do it, or begin to; what came of it where that is known at once."""
@@ -646,6 +660,7 @@ class Daemon:
         self._keeper.loaded(policy, text)
         self._events.put_nowait(PolicyLoaded(policy, await self._held_ids(policy)))
         await self._settle(RELOAD_PATIENCE)
+        await self._all_kept()
         return {"in_force": self._engine.in_force, "warnings": [str(w) for w in warnings]}
 
     async def _read_policy(self) -> tuple[Policy, tuple[Problem, ...], str]:

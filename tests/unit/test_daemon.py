@@ -50,6 +50,7 @@ from ramfw.observe import following
 from ramfw.observe.cgroups import CgroupRoot
 from ramfw.observe.refusals import Ask
 from ramfw.program.fake import FakeKernel
+from ramfw.state import LastGood, State
 
 HUB, GHCR = "hub.example", "ghcr.example"
 SERVER = "192.0.2.53"
@@ -198,6 +199,7 @@ class Machine:
     """What the daemon runs on."""
 
     directory: Path
+    state: State | None = None
     kernel: Kernel = field(default_factory=Kernel)
     watches: list[DnsWatch] = field(default_factory=list)
     watch_refusal: ObserveError | None = None
@@ -328,7 +330,7 @@ def made(machine: Machine) -> daemon.Daemon:
     def show_life() -> None:
         machine.signs_of_life.put_nowait(time.monotonic())
 
-    return daemon.Daemon(machine.policy, machine.control, show_life)
+    return daemon.Daemon(machine.policy, machine.control, show_life, machine.state)
 
 
 @asynccontextmanager
@@ -378,6 +380,31 @@ async def test_a_reload_puts_the_new_policy_in_force(machine: Machine) -> None:
         status = await settled(machine)
         assert [entry["label"] for entry in status["entries"]] == [GHCR]
     assert machine.nothing_more_was_heard()
+
+
+class SlowState(State):
+    def keep(self, last_good: LastGood) -> None:
+        time.sleep(1.5)  # longer than anything else here takes
+        super().keep(last_good)
+
+
+async def test_what_is_in_force_is_kept_before_a_reload_is_answered_and_before_the_end(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is turned off then begins with it, and not with what was in force before."""
+    monkeypatch.setattr(daemon, "KEEP_PATIENCE", PATIENCE)
+    (tmp_path / "state").mkdir()
+    state = machine.state = SlowState(tmp_path / "state")
+    async with running(machine):
+        await settled(machine)
+        machine.write(GHCR)
+        assert (await machine.ask("reload"))["in_force"]
+        assert state.last_policy() == policy_text(GHCR)
+
+        machine.write(HUB)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(machine, lambda status: status["entries"][0]["label"] == HUB)
+    assert state.last_policy() == policy_text(HUB)
 
 
 async def test_a_reload_is_answered_when_it_is_done_and_others_meanwhile(machine: Machine) -> None:
