@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 FRONT = 8
 """Bytes of a name that are compared, its length bytes among them."""
@@ -46,7 +47,9 @@ def too_short(patterns: Iterable[str]) -> str:
     return next((p for p in patterns if len(p.removeprefix("*.")) + 2 < FRONT), "")
 
 
-def fronts(patterns: Iterable[str]) -> Fronts:
+# The rules are compiled anew with each change of the machine, for the same policy.
+@lru_cache(maxsize=2)
+def fronts(patterns: tuple[str, ...]) -> Fronts:
     """The fronts of canonical patterns, none of which is too short."""
     exact: set[int] = set()
     below: set[int] = set()

@@ -228,7 +228,7 @@ def test_the_wire_form_is_dnspython_s(name: str) -> None:
 
 
 def test_fronts_of_exact_names_and_of_wildcards() -> None:
-    assert fronts(["ghcr.io", "*.pkg.dev"]) == Fronts(
+    assert fronts(("ghcr.io", "*.pkg.dev")) == Fronts(
         frozenset({int.from_bytes(b"\x04GHCR\x02IO")}),
         frozenset({int.from_bytes(b"\x03PKG\x03DEV")}),
         frozenset({3}),
