@@ -474,7 +474,12 @@ class Daemon:
             return WatchChanged(form, problem)
         for listener in self._dns.sockets:
             asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
-        return WatchChanged(form, problem, tells_answers=self._dns.tells_answers)
+        hindrance = self._dns.tells_problem
+        if not hindrance and not await self._in_kernel_thread(self._kernel.compares_names):
+            hindrance = "this nft cannot compare names"
+        return WatchChanged(
+            form, problem, tells_answers=form.holds and not hindrance, tells_problem=hindrance
+        )
 
     def _open_openings_watch(self, watch: WatchChanged, policy: Policy) -> WatchChanged:
         """Listen for first bytes too, where packets can be held."""

@@ -128,13 +128,14 @@ class WatchChanged:
     """How DNS answers can be shown to ramfw on this machine, and what hinders a better way.
 
     `names` tells that first bytes can be held too, `tells_answers` that answers which open nothing
-    can be copied instead of held.
+    can be copied instead of held, and `tells_problem` why not.
     """
 
     form: WatchForm
     problem: str = ""
     names: bool = False
     tells_answers: bool = False
+    tells_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

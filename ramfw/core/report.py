@@ -374,10 +374,11 @@ def _held(watch: WatchChanged | None, policy: Policy) -> dict[str, str]:
     """Which answers wait in the kernel: those that may be to a permitted name, or all, and why."""
     if watch is None or not watch.form.holds:
         return {"held": "none", "held_because": ""}
-    because = "another program listens for copies" if not watch.tells_answers else ""
-    if short := too_short(policy.patterns):
+    because = "" if watch.tells_answers else watch.tells_problem
+    if watch.tells_answers and (short := too_short(policy.patterns)):
         because = f"{short} is too short for the kernel to know it"
-    return {"held": "all" if because else "permitted", "held_because": because}
+    held = "permitted" if watch.tells_answers and not because else "all"
+    return {"held": held, "held_because": because}
 
 
 def _without_holding(form: WatchForm) -> str:

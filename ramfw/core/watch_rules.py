@@ -13,7 +13,7 @@ a forged packet to the translated address would fit conntrack's reply.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
@@ -56,6 +56,8 @@ LONGEST_QUESTION = 512
 LONGEST_ANSWER = 65535
 NAME_AT = 8 * (8 + 12)
 """Where the name asked for begins: in bits, behind UDP's header and the DNS message's own."""
+NAME = RawPayload(NAME_AT, 8 * FRONT, int.from_bytes(bytes((FOLD,)) * FRONT))
+"""The front of the name, in which the case of letters is no difference."""
 
 
 class WatchForm(StrEnum):
@@ -117,7 +119,7 @@ def watch_sets(form: WatchForm, around: Surroundings) -> Iterable[NamedSet]:
                 size=MOST_TRIED,
             )
     if form.holds and around.fronts:
-        name, first = _name().kind, _first_byte().kind
+        name, first = NAME.kind, _first_byte().kind
         yield NamedSet("held_names", (name,), elements=frozenset(around.fronts.exact))
         if around.fronts.below:
             yield NamedSet("held_below", (name,), elements=frozenset(around.fronts.below))
@@ -196,7 +198,7 @@ def _show(form: WatchForm) -> Statement:
 def _tell_answer(fronts: Fronts) -> Iterable[Rule]:
     """Hold what may be to a permitted name; over TCP all: a name may be anywhere in a stream."""
     yield Match(Field.L4PROTO, "tcp"), goto("hold_answer")
-    yield Match(_name(), SetRef("held_names")), goto("hold_answer")
+    yield Match(NAME, SetRef("held_names")), goto("hold_answer")
     if fronts.below:
         yield from _tell_below()
     else:
@@ -223,8 +225,7 @@ def _tell_below() -> tuple[Rule, ...]:
 
 
 def _name(place: int = 0) -> RawPayload:
-    mask = int.from_bytes(bytes((FOLD,)) * FRONT)
-    return RawPayload(NAME_AT + 8 * place, 8 * FRONT, mask)
+    return replace(NAME, offset=NAME_AT + 8 * place)
 
 
 def _first_byte(place: int = 0) -> RawPayload:

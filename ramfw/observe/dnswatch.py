@@ -85,6 +85,8 @@ class DnsWatch:
     _asking: socket.socket = field(init=False)
     _answering: socket.socket = field(init=False)
     _passed: socket.socket | None = field(init=False, default=None)
+    tells_problem: str = field(init=False, default="")
+    """Why it cannot listen for copies of answers that need not be held."""
     _late: list[_Shown] = field(default_factory=list)
     """Answers to permitted names that were not held, still to be told."""
 
@@ -101,8 +103,10 @@ class DnsWatch:
             self._asking.close()
             raise
         if self.form.holds:
-            with suppress(ObserveError):
-                self._passed = listen(_bind_copies(), _FAILURE, room=_PASSED)
+            try:
+                self._passed = listen(_bind_copies(), "copies cannot be had", room=_PASSED)
+            except ObserveError as error:
+                self.tells_problem = str(error)
 
     def close(self) -> None:
         """Stop watching: what is held is dropped, what comes passes."""
@@ -110,11 +114,6 @@ class DnsWatch:
         self._answering.close()
         if self._passed is not None:
             self._passed.close()
-
-    @property
-    def tells_answers(self) -> bool:
-        """Whether it listens for copies of answers that need not be held."""
-        return self._passed is not None
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:

@@ -112,6 +112,10 @@ class FakeKernel:
         """See `Kernel.matches_cgroups`."""
         return True
 
+    def compares_names(self) -> bool:
+        """See `Kernel.compares_names`."""
+        return True
+
     def lock_table(self, inherited: socket | None) -> str:
         """See `Kernel.lock_table`."""
         del inherited

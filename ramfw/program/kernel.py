@@ -34,6 +34,9 @@ class Kernel(Protocol):
     def matches_cgroups(self) -> bool:
         """Whether a rule can match a socket by its cgroup. Changes nothing."""
 
+    def compares_names(self) -> bool:
+        """Whether a rule can look a part of the packet up in a set. Changes nothing."""
+
     def lock_table(self, inherited: socket | None) -> str:
         """From now on own the table, so that nobody else can change it; or why that cannot be.
 

@@ -14,17 +14,17 @@ from socket import socket
 from typing import Any
 
 from ramfw.core.reset_rules import RESET_PRIORITY
-from ramfw.core.ruleset import NamedSet, Ruleset
+from ramfw.core.ruleset import Match, NamedSet, Ruleset, SetRef
 from ramfw.core.tablestate import Counts, HeldGrant, TableState
 from ramfw.core.transaction import AddRule, AddTable, Operation, Transaction
 from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
-from ramfw.core.watch_rules import ANSWER_GROUP, QUEUE_NUMBER, WatchForm
+from ramfw.core.watch_rules import ANSWER_GROUP, NAME, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
 from ramfw.program.lock import Lock, is_locked, is_orphan
 from ramfw.program.nft_process import NftProcess, Ports, find_nft
 from ramfw.wire.nft_reader import read as read_listing
-from ramfw.wire.nft_writer import OWN, kind, write
+from ramfw.wire.nft_writer import OWN, kind, write, write_rule
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
@@ -192,6 +192,12 @@ class Nft:
         named = f"add set inet {PROBE_TABLE} probe {{ type cgroupsv2; }}\n"
         rule = f"add rule inet {PROBE_TABLE} probe socket cgroupv2 level 1 @probe\n"
         return self._can(f"{PROBE}{named}{rule}")
+
+    def compares_names(self) -> bool:
+        """See `Kernel.compares_names`. Sets of raw bits need a word that old nft has not."""
+        named = f"add set inet {PROBE_TABLE} probe {{ typeof {NAME.kind}; }}\n"
+        compared = write_rule((Match(NAME, SetRef("probe")),))
+        return self._can(f"{PROBE}{named}add rule inet {PROBE_TABLE} probe {compared}\n")
 
     def _can(self, text: str) -> bool:
         # In a process of its own: the table of an earlier daemon may be large.

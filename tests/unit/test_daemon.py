@@ -137,7 +137,7 @@ class DnsWatch:
         self.tally = Tally()
         self.held: list[HeldAnswer] = []
         self.passed: list[HeldAnswer] = []
-        self.tells_answers = True
+        self.tells_problem = ""
         self.released: asyncio.Queue[int] = asyncio.Queue()
         self.on_release: Callable[[], object] = int
         self._bell, self._button = socket.socketpair()
@@ -670,6 +670,18 @@ async def test_a_held_answer_is_let_go_when_its_address_is_open(machine: Machine
         assert (await settled(machine))["watch"]["form"] == "native"
     assert [listener.fileno() for listener in watch.sockets] == [-1]
     assert not machine.batches.is_open
+
+
+async def test_where_this_nft_cannot_compare_names_all_answers_are_held(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.kernel, "compares_names", lambda: False)
+    async with running(machine):
+        watch = (await settled(machine))["watch"]
+        assert (watch["held"], watch["held_because"]) == ("all", "this nft cannot compare names")
+        state = machine.kernel.read(with_grants=False)
+        assert state is not None
+        assert "held_names" not in {named.name for named in state.ruleset.sets}
 
 
 async def test_an_answer_that_was_not_held_but_is_permitted_by_now_opens_with_the_next_beat(

@@ -156,7 +156,12 @@ def test_where_answers_are_not_shown_a_wildcard_says_that_it_opens_nothing() -> 
     ("allowed", "watch", "held", "because"),
     [
         (HUB, WatchChanged(WatchForm.XT, tells_answers=True), "permitted", ""),
-        (HUB, WatchChanged(WatchForm.XT), "all", "another program listens for copies"),
+        (
+            HUB,
+            WatchChanged(WatchForm.XT, tells_problem="another program listens"),
+            "all",
+            "another program listens",
+        ),
         (
             "*.t.co",
             WatchChanged(WatchForm.NATIVE, tells_answers=True),

@@ -260,3 +260,18 @@ def test_what_can_be_turned_is_asked_of_the_kernel_without_a_change(
     asked = [settings for context in contexts for _, settings in context.asked]
     assert asked
     assert all(settings["dry_run"] for settings in asked)
+
+
+@pytest.mark.parametrize("lacks", ["typeof", "@th", ""])
+def test_whether_names_can_be_compared_is_asked_without_a_change(
+    lacks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(command: str) -> tuple[int, str, str]:
+        is_known = not lacks or lacks not in command
+        return (0, "", "") if is_known else (-1, "", "Error: syntax error, unexpected typeof\n")
+
+    table, contexts = opened(monkeypatch, answer)
+    assert table.compares_names() == (lacks == "")
+    asked = [settings for context in contexts for _, settings in context.asked]
+    assert asked
+    assert all(settings["dry_run"] for settings in asked)
