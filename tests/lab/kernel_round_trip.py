@@ -11,31 +11,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
-from itertools import chain, permutations, product
+from itertools import permutations, product
 
-from ramfw.core.catalog import shipped
-from ramfw.core.compiler import compile_ruleset
-from ramfw.core.policy import Target
-from ramfw.core.policy_parser import parse
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import Ruleset
-from ramfw.core.transaction import (
-    AddElements,
-    AddGrant,
-    DeleteElements,
-    DeleteGrant,
-    DeleteTable,
-    GrantKey,
-    Transaction,
-)
+from ramfw.core.transaction import AddGrant, DeleteGrant, DeleteTable, GrantKey, Transaction
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError
 from ramfw.program.nft import Nft
 from tests.golden.cases import ALL_CASES, CASES, MACHINE, Case
 from tests.lab.watch_forms import forms_to_try
 
-ONE_FOR_ANOTHER = (AddElements, DeleteElements)
-"""What a change of one name takes."""
 ADDRESSES = {
     "4": ("192.0.2.10", "198.51.100.0/25"),
     "6": ("2001:db8::10", "2001:db8:5::/64"),
@@ -85,29 +71,8 @@ class RoundTrip:
             if set(held) != given or any(grant.remaining < least for grant in held.values()):
                 self.wrong.append(f"{case.name}: grants {what}: {held}")
 
-    def many_names(self, form: WatchForm) -> None:
-        """Ten thousand names by which answers are told apart; then one of them is another."""
-        before, after = (
-            told_by((*(f"r{number}.example" for number in range(9_999)), last), form)
-            for last in ("before.example", "after.example")
-        )
-        self.load(f"many names, {form}", (*chain(*diff(before, None)),), before)
-        change = (*chain(*diff(after, before)),)
-        if tuple(map(type, change)) != ONE_FOR_ANOTHER:
-            self.wrong.append(f"many names, {form}: one name changes {change[:5]}")
-        self.load(f"another name, {form}", change, after)
-        self.clear()
-
     def clear(self) -> None:
         self.nft.run((DeleteTable(),))
-
-
-def told_by(names: tuple[str, ...], form: WatchForm) -> Ruleset:
-    """The rules where one entry permits all these names."""
-    policy, _ = parse(f'version = 1\n[[allow]]\nhost = "{names[0]}"\n', "policy.toml", shipped())
-    entry = replace(policy.entries[0], targets=tuple(Target(name, (443,)) for name in names))
-    machine = replace(MACHINE, watch=form, tells_answers=True)
-    return compile_ruleset(replace(policy, entries=(entry,)), machine, ())
 
 
 def grant_keys(ruleset: Ruleset) -> Iterator[GrantKey]:
@@ -131,8 +96,6 @@ def main() -> int:
             first, last = diff(ruleset, None)
             trip.load(f"{case.name}, {form}, names {names}", (*first, *last), ruleset)
             trip.clear()
-        if form.holds:
-            trip.many_names(form)
     for case in CASES:
         trip.load(case.name, case.transaction, case.ruleset)
         trip.grants(case)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.golden.cases import CASES
 from tests.lab.space import OUR_NETWORK
 
@@ -17,9 +19,10 @@ def in_a_network_of_its_own(*argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_golden_rulesets_load_read_back_and_replace_each_other() -> None:
+@pytest.mark.parametrize("program", ["kernel_round_trip", "kernel_many_names"])
+def test_rulesets_load_read_back_and_replace_each_other(program: str) -> None:
     assert len(CASES) >= 5
-    done = in_a_network_of_its_own(sys.executable, "-m", "tests.lab.kernel_round_trip")
+    done = in_a_network_of_its_own(sys.executable, "-m", f"tests.lab.{program}")
     # libxtables grumbles about each listing of an xt target in an inet table.
     said = [line for line in done.stderr.splitlines() if not line.startswith("libxtables: ")]
     assert (done.returncode, done.stdout, said) == (0, "", [])
