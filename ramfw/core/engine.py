@@ -583,7 +583,9 @@ class Engine:
         if facts.watch is None:
             return None
         if self._desired is None:
-            self._desired = self._compile(self.policy, facts.links)
+            desired = self._compile(self.policy, facts.links)
+            before = self.believed.ruleset
+            self._desired = desired if before is None else desired.sharing(before)
         if self._desired is self.believed.made_from:
             first, last = NOTHING_TO_DO
         else:

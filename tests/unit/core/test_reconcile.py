@@ -133,6 +133,19 @@ def test_a_ruleset_does_not_differ_from_itself(ruleset: Ruleset) -> None:
     assert after(ruleset, ruleset) == ruleset
 
 
+@given(rulesets(), rulesets())
+def test_a_ruleset_that_shares_another_s_parts_is_the_same(one: Ruleset, other: Ruleset) -> None:
+    shared = one.sharing(other)
+    assert shared == one
+    held = {chain.name: chain for chain in other.chains}
+    for chain in shared.chains:
+        assert chain is held.get(chain.name) or chain != held.get(chain.name)
+    again = replace(one, chains=tuple(replace(chain) for chain in one.chains))
+    mine = again.sharing(one)
+    assert all(a is b for a, b in zip(mine.chains, one.chains, strict=True))
+    assert all(a is b for a, b in zip(mine.sets, one.sets, strict=True))
+
+
 def simple(**changes: object) -> Ruleset:
     base = Ruleset(
         chains=(
