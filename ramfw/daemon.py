@@ -310,8 +310,14 @@ class Daemon:
             self._openings.follow(MarkLayout(event.policy.mark_mask))
         events = deque([event])
         while events:
-            for command in self._engine.handle(events.popleft(), time.monotonic(), more=more):
-                if (completion := self._carry_out(command)) is not None:
+            one = events.popleft()
+            for command in self._engine.handle(one, time.monotonic(), more=more):
+                if (completion := self._carry_out(command)) is None:
+                    continue
+                if isinstance(one, Committed):
+                    # There is much to give: others, and the sign of life, have their turn between.
+                    self._events.put_nowait(completion)
+                else:
                     events.append(completion)
         onlookers, self._onlookers = self._onlookers, []
         for onlooker in onlookers:

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import pytest
 
 from ramfw import daemon, policyfile
 from ramfw.control import RefusedError, request
-from ramfw.core import engine, names
+from ramfw.core import engine, ledger, names
 from ramfw.core.events import (
     Address,
     Answer,
@@ -440,6 +441,32 @@ async def test_a_bad_policy_changes_nothing_and_status_shows_it_until_it_is_mend
         machine.write(HUB)
         await machine.ask("reload")
         assert (await settled(machine))["policy_problems"] == []
+
+
+async def test_between_many_transactions_others_have_their_turn(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100,000 addresses take 25 transactions, on a busy machine longer than the watchdog waits."""
+    monkeypatch.setattr(ledger, "MOST_GRANTS_A_TRANSACTION", 1)
+    signs: list[int] = []
+    grant = machine.batches.grant
+
+    def noted(grants: list[AddGrant | DeleteGrant], then: Callable[[], None]) -> None:
+        signs.append(machine.signs_of_life.qsize())
+        grant(grants, then)
+
+    monkeypatch.setattr(machine.batches, "grant", noted)
+    async with running(machine):
+        await settled(machine)
+        text = machine.policy.read_text()
+        addresses = "".join(f'[[allow]]\naddress = "198.51.100.{n}"\n' for n in range(20))
+        machine.policy.write_text(text + addresses)
+        signs.clear()
+        await machine.ask("reload")
+        await settled(machine)
+        assert len(machine.open_addresses()) == 21
+    assert len(signs) >= 10
+    assert all(before < after for before, after in pairwise(signs[1:]))
 
 
 async def test_observers_begin_anew_only_where_a_policy_asks_for_other_things(
