@@ -37,7 +37,7 @@ from ramfw.wire.nft_elements import Found
 _NETLINK_NETFILTER = 12
 _SO_SNDBUFFORCE = 32
 _SEND = 4 << 20  # bytes: a whole transaction of grants fits
-_DATAGRAM = 1 << 16
+_DATAGRAM, _PIECE = 1 << 16, 1 << 13
 _DUMP = "nft elements"
 _GRANT = (AddGrant, DeleteGrant)
 _PATIENCE = struct.pack("@ll", 5, 0)  # a struct timeval: seconds that the kernel may take
@@ -116,11 +116,12 @@ class Batches:
                 yield from nft_elements.elements(datagram, one.start, one.end)
 
     def pieces(self, name: str) -> Iterator[list[Found]]:
-        """The elements of a map, in as many pieces as the kernel gives. Raises KernelError.
+        """The elements of a map, some 75 at a time. Raises KernelError.
 
         What changes meanwhile may be missing, or told twice.
         """
-        for datagram, one in self._dump(partial(nft_elements.request, name)):
+        # The kernel makes no larger datagrams than it was asked for (netlink_dump).
+        for datagram, one in self._dump(partial(nft_elements.request, name), _PIECE):
             if nft_elements.is_elements(one.kind):
                 yield list(nft_elements.elements(datagram, one.start, one.end))
 
@@ -134,13 +135,15 @@ class Batches:
         for datagram, one in self._dump(partial(nft_counters.request_elements, name)):
             yield from nft_counters.elements(one.kind, datagram, one.start, one.end)
 
-    def _dump(self, request: Callable[[int], bytes]) -> Iterator[tuple[bytes, Message]]:
+    def _dump(
+        self, request: Callable[[int], bytes], room: int = _DATAGRAM
+    ) -> Iterator[tuple[bytes, Message]]:
         """The messages of a dump, each with the datagram that it stands in."""
         self._sequence += 1
         try:
             self._socket.send(request(self._sequence))
             while True:
-                size = self._socket.recv_into(self._answer)
+                size = self._socket.recv_into(self._answer, room)
                 datagram = bytes(self._answer[:size])
                 for one in messages(datagram):
                     if one.sequence != self._sequence:
