@@ -23,6 +23,7 @@ from ramfw.core.events import (
 from ramfw.core.leases import GRACE, LONGEST_STALE
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names import REFRESH_AT
+from ramfw.core.names_report import Beside
 from ramfw.core.policy import ScopeName
 from ramfw.core.probe import Outcome, Place, Probed
 from ramfw.core.probing import Count as Asked
@@ -394,3 +395,25 @@ def test_connections_that_passed_unasked_are_said_with_their_number() -> None:
     counts[Asked.UNASKED], counts[Asked.UNANSWERED] = 1234, 2
     what = "1,234 connections to unknown hosts passed unasked, 2 unanswered"
     assert problems(driver)[what][0] == "a registry may have been among them"
+
+
+def test_where_nobody_is_told_why_it_says_so() -> None:
+    driver = started("", HUB)
+    absence = {"since_ago": 12.0, "until_ago": 2.0, "packets": 7}
+
+    def telling(beside: Beside) -> tuple[Any, list[str]]:
+        found = report(driver.engine, Counts({}, {}), Tally(), driver.now, beside=beside)
+        words = [problem["what"] for problem in found["problems"]]
+        return found["names"], [one for one in words if "refused by name" in one]
+
+    beside = Beside(5, 4, "no such device", ("host (IPv6)",), (absence,))
+    arrives = "answers to clients that are refused by name do not arrive: host (IPv6)"
+    assert telling(beside)[1] == [arrives], "where no names are read, nobody is told anyway"
+    driver.tell(WatchChanged(WatchForm.NATIVE, names=True))
+    names, problems_told = telling(beside)
+    assert problems_told[0].endswith("are only reset, not told why: no such device")
+    assert names["absences"] == [absence]
+    assert names["telling"] == {
+        "told": 5, "heard": 4, "problem": "no such device", "unheard": ["host (IPv6)"],
+    }  # fmt: skip
+    assert telling(Beside())[1] == []
