@@ -391,6 +391,8 @@ class Daemon:
             now = time.monotonic()
             self._openings.decide(self._teller.prepare(decision, now))
             if decision.told:
+                # Whose connection it is can be asked for while its client waits, not when it ends.
+                self._read_refusals()
                 self._teller.tell(now)
 
     def _program_at_once(self, command: Program) -> Event | None:
