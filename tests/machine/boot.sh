@@ -28,7 +28,8 @@ random 1 8
 urandom 1 9
 tty 5 0
 DEVICES
-mkdir "$root/dev/pts"
+mkdir "$root/dev/pts" "$root/dev/net"
+mknod --mode=666 "$root/dev/net/tun" c 10 200
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5,nosuid,noexec devpts "$root/dev/pts"
 ln --symbolic pts/ptmx "$root/dev/ptmx"
 ln --symbolic /proc/self/fd "$root/dev/fd"

@@ -11,6 +11,7 @@ from tests.machine import traffic
 from tests.machine.installation import POLICY, assert_enforced, table
 from tests.machine.machine import Machine
 
+AUDIT = '[enforcement]\nmode = "audit"\n'
 AT_ONCE = 2.0
 """Seconds: much less than a boot takes on a machine that others use too."""
 
@@ -120,6 +121,23 @@ def test_until_the_daemon_runs_mode_registries_is_strict_for_containers(machine:
         sender.wait_for(100)
     assert container.let_through == {}
     assert host.arrived > 0
+
+
+def test_a_boot_begins_with_what_the_last_reload_brought(machine: Machine) -> None:
+    """The power goes as soon as `reload` says that the new policy is in force."""
+    machine.boot()
+    machine.write(POLICY, policies.policy(policies.DOCKER_IO, more=AUDIT))
+    machine.systemctl("reload", "ramfw.service")
+    # No daemon comes with the next boot, to put right what the boot's rules let pass.
+    machine.systemctl("mask", "ramfw.service")
+    machine.write(POLICY, policies.HUB_ONLY)
+    machine.run("ramfw", "reload", check=True)
+    machine.pull_plug()
+    machine.rack.internet.reset_counts()
+    engine = traffic.engine_at_boot(machine)
+    machine.boot()
+    engine.wait_for(100)
+    assert engine.let_through == {}
 
 
 @pytest.mark.parametrize("broken", ["version = 1\n[[allow]\n", ""], ids=["broken", "empty"])
