@@ -110,7 +110,7 @@ def test_flushes_while_the_daemon_is_killed(
             for _ in range(TIMES):
                 pid = running.main_pid("ramfw.service")
                 running.inside.run("kill", "-KILL", str(pid), check=True)
-                wait_until(partial(is_back, running, pid), 20, "it is back")
+                wait_until(partial(is_back, running, pid), 60, "it is back")
             assert flushing.running
         finally:
             flushing.stop()
