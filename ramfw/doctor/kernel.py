@@ -136,6 +136,14 @@ def _asked(root: Path, policy: Policy, open_checker: Callable[[], Checker]) -> I
         )
         return
     refusal = _refusal(checker, (AddTable(),))
+    if refusal and checker.read(with_grants=False) is not None:
+        # Locked, by the daemon that runs: to all others the kernel answers like that.
+        yield Finding(
+            f"the table inet ramfw is loaded and locked: only its owner may change it ({refusal})",
+            OK,
+            "the kernel takes such rules; what it can do besides, ramfw status tells",
+        )
+        return
     if refusal:
         yield Finding(
             f"the kernel has no usable nf_tables: {refusal}",

@@ -12,6 +12,8 @@ import pytest
 from ramfw import doctor, wslconf
 from ramfw.core.catalog import shipped
 from ramfw.core.policy_parser import parse
+from ramfw.core.ruleset import Ruleset
+from ramfw.core.tablestate import TableState
 from ramfw.core.turn_rules import Turning
 from ramfw.core.watch_rules import WatchForm
 from ramfw.doctor import engines, service
@@ -185,6 +187,20 @@ def test_a_kernel_without_nf_tables_is_asked_no_more(machine: MadeUp) -> None:
     checker = Without("add table")
     found = machine.examine(checker)
     assert missing(found) == [about(found, "no usable nf_tables").fact]
+    assert len(checker.checked) == 1
+
+
+def test_a_table_that_is_locked_is_no_sign_that_the_kernel_cannot(machine: MadeUp) -> None:
+    """To all but its owner the kernel says that the operation is not permitted."""
+
+    class Locked(Without):
+        def read(self, *, with_grants: bool) -> TableState | None:  # noqa: ARG002
+            return TableState(Ruleset((), (), frozenset()))
+
+    checker = Locked("add table")
+    found = machine.examine(checker)
+    assert missing(found) == []
+    assert about(found, "loaded and locked").state == OK
     assert len(checker.checked) == 1
 
 
