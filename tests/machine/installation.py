@@ -27,7 +27,7 @@ except TimeoutError:
 except ssl.SSLCertVerificationError as error:
     print("explained" if error.verify_code == 18 else error)
 except ssl.SSLError as error:
-    print(error)
+    print("explained" if error.reason == "TLSV1_ALERT_ACCESS_DENIED" else error)
 except OSError as error:
     print("refused" if error.errno in {13, 104, 111, 113} else error)
 """
@@ -41,7 +41,7 @@ class Meeting(StrEnum):
     REFUSED = "refused"
     """A reset, or word that it is prohibited."""
     EXPLAINED = "explained"
-    """The explainer in the server's place, by its self-signed certificate."""
+    """The explainer in the server's place, by its self-signed certificate; or an alert."""
     HELD = "held"
     """Nothing for two seconds."""
 

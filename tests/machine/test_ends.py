@@ -97,7 +97,7 @@ def test_a_stopped_daemon_is_ended_by_the_watchdog(running: Machine) -> None:
         wait_for_another(running, pid)
         assert "Watchdog timeout" not in running.journal(RAMFW), "its own was first"
     assert engine.let_through == {}
-    assert engine_meets(running, HUB, GHCR.name) is Meeting.REFUSED
+    assert engine_meets(running, HUB, GHCR.name) in REFUSED
     assert_enforced(running)
 
 
@@ -132,11 +132,12 @@ def test_the_oom_killer_ends_it(running: Machine) -> None:
 def test_restart_takes_less_than_a_second(
     running: Machine, record_property: Callable[[str, object], None]
 ) -> None:
-    """As systemd counts it, less what the new daemon waited for a CPU that others had."""
+    """As systemd counts it, less the time in which it waited for a CPU that others had."""
     took: list[tuple[float, float]] = []
     while len(took) < TRIES and (not took or took[-1][0] - took[-1][1] >= RESTART):
         running.systemctl("restart", RAMFW)
-        waited = int(running.sh(f"cat /proc/{running.main_pid(RAMFW)}/schedstat").split()[1]) / 1e9
+        pressure = running.sh(f"cat /sys/fs/cgroup/system.slice/{RAMFW}/cpu.pressure")
+        waited = int(pressure.split()[4].removeprefix("total=")) / 1e6
         began, ready = (
             int(running.show(RAMFW, f"{moment}TimestampMonotonic")) / 1e6
             for moment in ("ActiveExit", "ActiveEnter")
