@@ -384,13 +384,17 @@ class Engine:
             return None
         if self._reading or self._waiting or not self.ledger.is_settled:
             return None
-        if not all(self._may_be_learned(answer.name) for answer in event.answers):
-            return None
+        held: dict[int, float] = {}
+        for handle, name, _, _, _ in event.answers:
+            if not self._may_be_learned(name):
+                return None
+            if handle:
+                held[handle] = now + LONGEST_HOLD
         changes = fresh_grants(event.answers, self.permissions, self.leases, self.ledger, now)
         if not changes:
             return None
-        releases = tuple({answer.handle: 0 for answer in event.answers if answer.handle})
-        self._held.update(dict.fromkeys(releases, now + LONGEST_HOLD))
+        releases = tuple(held)
+        self._held.update(held)
         self._pending = Pending(
             desired,
             changes,

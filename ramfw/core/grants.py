@@ -41,12 +41,10 @@ class Permission:
 
     def keys(self, where: Place) -> list[GrantKey]:
         """The elements that open it there."""
-        names = _maps(self.stems, len(where))
+        opened = _opened(self.stems, self.services, len(where))
         if is_range(where):
-            packed = [packed_key(where, service) for service in self.services]
-        else:
-            packed = [where + service for service in self.services]
-        return [GrantKey(name, key) for name in names for key in packed]
+            return [GrantKey(name, packed_key(where, service)) for name, service in opened]
+        return [GrantKey(name, where + service) for name, service in opened]
 
 
 class Wanted(NamedTuple):
@@ -148,7 +146,10 @@ def _services(protocol: Protocol, ports: tuple[int, ...]) -> tuple[bytes, ...]:
 
 
 @cache
-def _maps(stems: tuple[str, ...], size: int) -> tuple[str, ...]:
-    """The maps for places of this size: it tells the family, and an address from a range."""
-    like = network(bytes(size))
-    return tuple(map_name(stem, like, is_range=is_range(bytes(size))) for stem in stems)
+def _opened(
+    stems: tuple[str, ...], services: tuple[bytes, ...], size: int
+) -> tuple[tuple[str, bytes], ...]:
+    """The maps for places of this size, which tells the family, and what is opened in each."""
+    like, ranges = network(bytes(size)), is_range(bytes(size))
+    maps = [map_name(stem, like, is_range=ranges) for stem in stems]
+    return tuple((name, service) for name in maps for service in services)

@@ -210,9 +210,12 @@ class Ledger:
 
 def additions(wanted: Mapping[GrantKey, Wanted], now: float) -> tuple[AddGrant, ...]:
     """The operations for grants of which the kernel has none yet."""
+    # Not from a generator: an answer waits.
     return tuple(
-        AddGrant(key, entry_id, _timeout(expires, now))
-        for key, (entry_id, expires) in wanted.items()
+        [
+            AddGrant(key, entry_id, _timeout(expires, now))
+            for key, (entry_id, expires) in wanted.items()
+        ]
     )
 
 

@@ -18,11 +18,10 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Final
 
 from ramfw.core.events import Address, HeldAnswer
 from ramfw.core.questions import Asked, Questions, Tally
@@ -44,6 +43,7 @@ _A_SENDING = 1 << 16  # bytes of verdicts at once, unless one is longer: a send 
 _MODULUS = 1 << 32
 _PASSED = 2 << 20  # bytes that copies of passed answers take: some more than are remembered
 _NOTHING: set[Asked] = set()
+_NAME: Final = 5  # its place in what was asked
 
 A_READING = 512
 """Answers that are read together; then other things are seen to."""
@@ -52,15 +52,9 @@ A_READING = 512
 _Flow = tuple[bytes, int, bytes, int]
 
 
-class _Shown(NamedTuple):
-    """An answer to a permitted name, its place in the packet, and how it would have been asked."""
-
-    handle: int
-    datagram: bytes
-    offset: int
-    payload: bytes
-    asked: Question
-    key: Asked
+_Shown = tuple[int, bytes, int, bytes, Question, Asked]
+"""An answer to a permitted name: the handle of its packet, the packet, the answer's place in the
+packet's payload, the answer, its question, and how it would have been asked."""
 
 
 @dataclass(slots=True)
@@ -80,6 +74,7 @@ class DnsWatch:
     _replaced: dict[int, bytes] = field(default_factory=dict)
     _dropped: set[int] = field(default_factory=set)
     _queue: nfqueue.Reader = field(default_factory=nfqueue.Reader)
+    _verdicts: nfqueue.Verdicts = field(default_factory=lambda: nfqueue.Verdicts(QUEUE_NUMBER))
     _copies: nflog.Reader = field(default_factory=nflog.Reader)
     _buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(DATAGRAM)))
     _asking: socket.socket = field(init=False)
@@ -125,11 +120,12 @@ class DnsWatch:
 
         None where no answer waits.
         """
+        waiting = self._receive(most, self._answering)
+        if not waiting:
+            return None
         shown: list[_Shown] = []
         passing: list[int] = []
-        waited = False
-        for handle, datagram in self._receive(most, self._answering):
-            waited = True
+        for handle, datagram in waiting:
             before = len(shown)
             self._take(handle, datagram, shown)
             if len(shown) == before and handle:
@@ -137,10 +133,10 @@ class DnsWatch:
         if passing:
             self.release(passing)
         if not shown:
-            return () if waited else None
+            return ()
         held = self._judge(shown, now)
         if len(held) < len(shown):
-            others = {one.handle for one in shown} - {one.handle for one in held}
+            others = {one[0] for one in shown} - {one.handle for one in held}
             self.release(tuple(others - {0}))
         return tuple(held)
 
@@ -165,22 +161,24 @@ class DnsWatch:
 
     def _judge(self, shown: list[_Shown], now: float) -> list[HeldAnswer]:
         """What those of the answers say that somebody asked for."""
-        missing = {one.key for one in shown if not self._questions.was_asked(one.key, now)}
+        missing: set[Asked] = set()
+        for *_, key in shown:
+            if not self._questions.was_asked(key, now):
+                missing.add(key)
         if missing:
             self.read_questions(now, missing)
         held: list[HeldAnswer] = []
         for one in shown:
-            if one.key in missing:
+            if one[-1] in missing:
                 self.tally.unasked += 1
             else:
-                self._answer(one, held)
-                self.given.note_permitted(one.key.client, one.asked.name, now)
+                self._answer(one, held, now)
         return held
 
     def release(self, handles: list[int] | tuple[int, ...]) -> None:
         """Let held packets go on, changed where they had to be."""
         if len(handles) == 1 and not self._replaced and not self._dropped:
-            self._answering.send(nfqueue.verdict(QUEUE_NUMBER, handles[0], nfqueue.ACCEPT))
+            self._answering.send(self._verdicts.pass_on(handles[0]))
             return
         if not handles:
             return
@@ -232,7 +230,7 @@ class DnsWatch:
         if usual is not None:
             source, sport, destination, _, _, asked = usual
             if not asked.is_response:
-                key = Asked(source, sport, destination, UDP, asked.id, asked.name, asked.type)
+                key = (source, sport, destination, UDP, asked.id, asked.name, asked.type)
                 self._note_key(key, now, missing)
             return
         segment = packet.parse(datagram)
@@ -242,45 +240,41 @@ class DnsWatch:
         for _, payload in self._messages(datagram, segment):
             asked_ = question(payload)
             if asked_ is not None and not asked_.is_response:
-                key = Asked(
-                    source,
-                    sport,
-                    destination,
-                    segment.protocol,
-                    asked_.id,
-                    asked_.name,
-                    asked_.type,
-                )
+                sent = asked_.id, asked_.name, asked_.type
+                key = (source, sport, destination, segment.protocol, *sent)
                 self._note_key(key, now, missing)
 
     def _note_key(self, key: Asked, now: float, missing: set[Asked]) -> None:
         if key in missing:
             missing.discard(key)
-        elif not self.permits(key.name):
+        elif not self.permits(key[_NAME]):
             self.given.note_question(key, now)
             return
         self._questions.note(key, now)
 
     # -- answers -------------------------------------------------------------------------------
 
-    def _receive(self, most: int, source: socket.socket) -> Iterator[tuple[int, bytes]]:
+    def _receive(self, most: int, source: socket.socket) -> list[tuple[int, bytes]]:
         """Handle (0: a copy) and packet of what waits."""
         copies = self.form is WatchForm.COPY or source is self._passed
+        found: list[tuple[int, bytes]] = []
         for _ in range(most):
             try:
                 size = source.recv_into(self._buffer)
             except BlockingIOError:
-                return
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 continue
-            with suppress(ValueError):
+            try:
                 if copies:
-                    for copied in self._copies.payloads(self._buffer, size):
-                        yield 0, copied
+                    found += [(0, copied) for copied in self._copies.payloads(self._buffer, size)]
                 else:
-                    yield from self._queue.payloads(self._buffer, size)
+                    found += self._queue.payloads(self._buffer, size)
+            except ValueError:
+                self.tally.malformed += 1
+        return found
 
     def _take(self, handle: int, datagram: bytes, shown: list[_Shown]) -> None:
         """Add the answers that end in the packet and whose names may open anything."""
@@ -289,8 +283,8 @@ class DnsWatch:
             self.tally.answers += 1
             server, _, client, port, payload, asked = usual
             if asked.is_response:
-                key = Asked(client, port, server, UDP, asked.id, asked.name, asked.type)
-                self._keep(_Shown(handle, datagram, 0, payload, asked, key), shown)
+                key = (client, port, server, UDP, asked.id, asked.name, asked.type)
+                self._keep((handle, datagram, 0, payload, asked, key), shown)
             return
         segment = packet.parse(datagram)
         if segment is None:
@@ -305,10 +299,9 @@ class DnsWatch:
             self.tally.answers += 1
             asked_ = question(payload)
             if asked_ is not None and asked_.is_response:
-                key = Asked(
-                    client, port, server, segment.protocol, asked_.id, asked_.name, asked_.type
-                )
-                self._keep(_Shown(handle, datagram, offset, payload, asked_, key), shown)
+                sent = asked_.id, asked_.name, asked_.type
+                key = (client, port, server, segment.protocol, *sent)
+                self._keep((handle, datagram, offset, payload, asked_, key), shown)
         if handle and known is not None:
             self._void(handle, datagram, segment, known[1])
 
@@ -324,21 +317,24 @@ class DnsWatch:
         self.tally.changed += 1
 
     def _keep(self, one: _Shown, shown: list[_Shown]) -> None:
-        if self.permits(one.asked.name):
+        _, _, _, payload, asked, key = one
+        if self.permits(asked.name):
             shown.append(one)
         else:
-            self.given.note_answer(one.key, one.asked, one.payload)
+            self.given.note_answer(key, asked, payload)
 
-    def _answer(self, shown: _Shown, held: list[HeldAnswer]) -> None:
+    def _answer(self, shown: _Shown, held: list[HeldAnswer], now: float) -> None:
         """Add what an answer says."""
         handle, datagram, offset, payload, asked, key = shown
+        client, _, server, protocol, _, name, _ = key
+        self.given.note_permitted(client, name, now)
         given = answers(payload, asked)
         if given is None:
             self.tally.malformed += 1
             return
         addresses, ttl, services = given
-        held.append(HeldAnswer(handle, asked.name, addresses, ttl, _spelled(key.server)))
-        if services and handle and key.protocol == UDP:
+        held.append(HeldAnswer(handle, name, addresses, ttl, _spelled(server)))
+        if services and handle and protocol == UDP:
             self._neutralize(handle, datagram, offset, payload, asked)
 
     def _neutralize(

@@ -75,7 +75,7 @@ class GivenNames:
         while self._unchecked:
             was, asked, payload = self._unchecked.popleft()
             if self._questions.was_asked(was, now):
-                self._given.append(_Given(was.client, asked, payload, now + KEPT_FOR))
+                self._given.append(_Given(was[0], asked, payload, now + KEPT_FOR))
 
     def known(self, address: Address, client: Address, now: float, *, here: bool) -> Known:
         """What is known of a refused connection; `here`: of a socket on this host."""

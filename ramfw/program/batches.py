@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Self
+from typing import Self, cast
 
 from ramfw.core.ruleset import Count as CountIn
 from ramfw.core.ruleset import Queue, Rule
@@ -207,10 +207,12 @@ def _new() -> socket.socket:
     return made
 
 
-def only_grants(transaction: Transaction) -> list[AddGrant | DeleteGrant] | None:
+def only_grants(transaction: Transaction) -> Sequence[AddGrant | DeleteGrant] | None:
     """The transaction's operations if all are grants."""
-    grants = [op for op in transaction if isinstance(op, _GRANT)]
-    return grants if len(grants) == len(transaction) else None
+    for operation in transaction:
+        if not isinstance(operation, _GRANT):
+            return None
+    return cast("Sequence[AddGrant | DeleteGrant]", transaction)
 
 
 def needs_hand(operation: object) -> bool:

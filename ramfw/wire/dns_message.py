@@ -82,7 +82,6 @@ _RARE = frozenset(map(int, dns.rdatatype.RdataType)) - {A, AAAA, SOA, OPT, TSIG}
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _DOT = ord(".")
 _NAMES_AT_HAND = 4096
-_HYPHEN_AT_EDGE = (".-", "-.")
 
 
 class Question(NamedTuple):
@@ -189,9 +188,7 @@ def host_name(wire: bytes) -> str | None:
     # A label that is cut short, or has a dot in it, makes the whole name another than its labels.
     if position != size or name.count(".") != labels - 1 or not _HOST_NAME.fullmatch(name):
         return None
-    if "-" in name and any(edge in name for edge in _HYPHEN_AT_EDGE):
-        return None
-    return name
+    return None if ".-" in name or "-." in name else name
 
 
 def wire_name(payload: bytes, asked: Question) -> bytes:

@@ -7,7 +7,6 @@ nothing of all others.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from ramfw.wire.dns_message import MAX_NAME, Question, host_name
 from ramfw.wire.packet import UDP
@@ -23,15 +22,8 @@ _FRAGMENTED = 0x3FFF
 _IPV4_HEADER, _IPV6_HEADER, _DNS_HEADER = 20, 40, 12
 
 
-class DnsPacket(NamedTuple):
-    """A UDP datagram with a DNS message, between packed addresses."""
-
-    source: bytes
-    sport: int
-    destination: bytes
-    dport: int
-    payload: bytes
-    asked: Question
+DnsPacket = tuple[bytes, int, bytes, int, bytes, Question]
+"""Packed source, its port, packed destination, its port, the DNS message, its question."""
 
 
 def usual(packet: bytes) -> DnsPacket | None:
@@ -78,4 +70,4 @@ def usual(packet: bytes) -> DnsPacket | None:
     kind, klass = _TYPE_AND_CLASS.unpack_from(packet, root + 1)
     message = name - _DNS_HEADER
     asked = Question(ident, flags, text, kind, klass, root + 5 - message)
-    return DnsPacket(source, sport, destination, dport, packet[message:], asked)
+    return source, sport, destination, dport, packet[message:], asked

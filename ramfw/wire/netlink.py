@@ -141,11 +141,11 @@ class Layouts:
             start = headers.size
             if size < start:
                 continue
-            total, *way, length, last = headers.unpack_from(buffer)
-            end = start - ATTRIBUTE.size + length
+            found = headers.unpack_from(buffer)
+            end = start - ATTRIBUTE.size + found[-2]
             # Nothing but padding follows: neither another attribute nor another message.
-            ends = total == size and last == self._last and 0 <= size - end < ATTRIBUTE.size
-            if ends and tuple(way) == expected:
+            ends = found[0] == size and 0 <= size - end < ATTRIBUTE.size
+            if ends and found[-1] == self._last and found[1:-2] == expected:
                 return start, end, noted
         return None
 

@@ -47,6 +47,7 @@ _PARAMS = struct.Struct("!IB")
 # nfgen, the header of an attribute (in host order), verdict, packet id.
 _VERDICT_BODY = struct.Struct("!BBH4sII")
 _VERDICT_ATTRIBUTE = ATTRIBUTE.pack(12, _VERDICT_HDR)
+_WHAT = struct.Struct("!II")
 _MARKED = struct.Struct("!II4sI")
 _MARK_ATTRIBUTE = ATTRIBUTE.pack(8, _MARK)
 _VERDICT_SIZE = HEADER.size + _VERDICT_BODY.size
@@ -155,12 +156,18 @@ def verdict(
 
 
 class Verdicts:
-    """Makes verdicts for one queue that set the packet's mark: what `verdict` makes, quickly."""
+    """Makes the usual verdicts for one queue: what `verdict` makes, in less time."""
 
     def __init__(self, queue: int) -> None:
         size = HEADER.size + NFGEN.size + ATTRIBUTE.size + _MARKED.size
         header = HEADER.pack(size, _VERDICT, NLM_F_REQUEST, 0, 0)
         self._before = header + NFGEN.pack(0, 0, queue) + _VERDICT_ATTRIBUTE
+        header = HEADER.pack(_VERDICT_SIZE, _VERDICT, NLM_F_REQUEST, 0, 0)
+        self._unmarked = header + NFGEN.pack(0, 0, queue) + _VERDICT_ATTRIBUTE
+
+    def pass_on(self, packet: int) -> bytes:
+        """Let the packet go on as it is."""
+        return self._unmarked + _WHAT.pack(ACCEPT, packet)
 
     def accept(self, packet: int, mark: int) -> bytes:
         """Let the packet go on with this mark."""

@@ -49,6 +49,7 @@ _PRIORITY = struct.Struct("=I")
 _TIMEOUT_HEADER = ATTRIBUTE.pack(ATTRIBUTE.size + _MILLISECONDS.size, _TIMEOUT)
 
 _BATCH = NFGEN.pack(0, 0, _SUBSYSTEM)
+_FRAME = struct.Struct(f"{HEADER.format}{NFGEN.size}s")  # both headers, nfnetlink's as it is
 FAMILY = NFGEN.pack(_NFPROTO_INET, 0, 0)
 """nfnetlink's header of each message: the table is of the family inet."""
 
@@ -87,25 +88,17 @@ def batch(parts: Sequence[tuple[int, int, bytes]], sequence: int) -> Batch:
     if not parts:
         raise ValueError("a batch of nothing, which the kernel would not answer")
     last = sequence + len(parts)
-    header, frame = HEADER.pack, HEADER.size + NFGEN.size
-    packed = [header(frame, _BEGIN, NLM_F_REQUEST, sequence, 0), _BATCH]
+    frame, size = _FRAME.pack, _FRAME.size
+    packed = [frame(size, _BEGIN, NLM_F_REQUEST, sequence, 0, _BATCH)]
     for number, (kind, flags, attributes) in enumerate(parts, sequence + 1):
         asked = NLM_F_REQUEST | NLM_F_ACK if number == last else NLM_F_REQUEST
-        packed += (
-            header(frame + len(attributes), kind, flags | asked, number, 0),
-            FAMILY,
-            attributes,
-        )
-    packed += header(frame, _END, NLM_F_REQUEST, last + 1, 0), _BATCH
+        packed += frame(size + len(attributes), kind, flags | asked, number, 0, FAMILY), attributes
+    packed.append(frame(size, _END, NLM_F_REQUEST, last + 1, 0, _BATCH))
     return Batch(b"".join(packed), sequence, last)
 
 
-class _Run(NamedTuple):
-    """Elements of one map that one operation adds or deletes: one message, if they fit."""
-
-    name: str
-    adds: bool
-    elements: list[bytes]
+_Run = tuple[str, bool, list[bytes]]
+"""A map, and elements that one operation adds (or deletes) there: one message, if they fit."""
 
 
 def _additions(grants: Sequence[Grant]) -> list[_Run] | None:
@@ -118,13 +111,13 @@ def _additions(grants: Sequence[Grant]) -> list[_Run] | None:
         if not isinstance(grant, AddGrant):
             return None
         (name, packed), entry_id, timeout = grant
-        header = _KEY_HEADERS.get(len(packed))
-        if header is None:
+        if len(packed) not in _KEY_HEADERS:
             return None
+        before, after = _around(len(packed), entry_id, timeout)
         run = runs.get(name)
         if run is None:
-            run = runs[name] = _Run(name, adds=True, elements=[])
-        run.elements.append(_element(header + packed, entry_id, timeout))
+            run = runs[name] = name, True, []
+        run[2].append(before + packed + after)
     return list(runs.values())
 
 
@@ -142,13 +135,13 @@ def _runs(grants: Sequence[Grant]) -> list[_Run]:
         index = bisect_left(candidates, latest.get(barrier, 0))
         if index == len(candidates):
             candidates.append(len(runs))
-            runs.append(_Run(key.map, adds, []))
+            runs.append((key.map, adds, []))
         latest[barrier] = candidates[index]
         if isinstance(grant, AddGrant):
             element = _element(packed, grant.entry_id, grant.timeout)
         else:
             element = ATTRIBUTE.pack(ATTRIBUTE.size + len(packed), _ELEMENT) + packed
-        runs[candidates[index]].elements.append(element)
+        runs[candidates[index]][2].append(element)
     return runs
 
 
@@ -156,6 +149,15 @@ def _element(key: bytes, entry_id: int, timeout: int) -> bytes:
     """An element to be added, with its key's attributes."""
     value = key + _timeout(timeout) + _id(entry_id)
     return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), _ELEMENT) + value
+
+
+@lru_cache
+def _around(size: int, entry_id: int, timeout: int) -> tuple[bytes, bytes]:
+    """What stands before and behind the key of so many bytes in such an element."""
+    header = _KEY_HEADERS[size]
+    element = _element(header + bytes(size), entry_id, timeout)
+    start = element.index(header) + len(header)
+    return element[:start], element[start + size :]
 
 
 def _messages(runs: Iterable[_Run]) -> list[tuple[int, int, bytes]]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ramfw.core import questions
 from ramfw.core.questions import PATIENCE, Asked, Questions
 
 CLIENT, SERVER = bytes((192, 0, 2, 2)), bytes((192, 0, 2, 53))
-ASKED = Asked(CLIENT, 40_000, SERVER, 17, 0x1234, "hub.example", 1)
+
+ASKED: Asked = (CLIENT, 40_000, SERVER, 17, 0x1234, "hub.example", 1)
+PARTS = ("client", "port", "server", "protocol", "ident", "name", "kind")
+
+
+def asked(**others: Any) -> Asked:  # noqa: ANN401 - the parts are of several types
+    """The question with other parts."""
+    return tuple(others.get(part, value) for part, value in zip(PARTS, ASKED, strict=True))
 
 
 def noted(*asked: Asked, now: float = 100.0) -> Questions:
@@ -34,14 +43,14 @@ def test_a_question_that_is_repeated_is_waited_for_anew() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        ASKED._replace(client=bytes((192, 0, 2, 3))),
-        ASKED._replace(client=bytes(12) + CLIENT),
-        ASKED._replace(port=40_001),
-        ASKED._replace(server=bytes((192, 0, 2, 54))),
-        ASKED._replace(protocol=6),
-        ASKED._replace(id=0x1235),
-        ASKED._replace(name="hub.example.org"),
-        ASKED._replace(type=28),
+        asked(client=bytes((192, 0, 2, 3))),
+        asked(client=bytes(12) + CLIENT),
+        asked(port=40_001),
+        asked(server=bytes((192, 0, 2, 54))),
+        asked(protocol=6),
+        asked(ident=0x1235),
+        asked(name="hub.example.org"),
+        asked(kind=28),
     ],
 )
 def test_what_differs_in_one_thing_was_not_asked(other: Asked) -> None:
@@ -53,9 +62,9 @@ def test_the_oldest_is_forgotten_first_and_one_that_was_repeated_is_young(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(questions, "MOST_QUESTIONS", 3)
-    one, two, three, four = (ASKED._replace(id=number) for number in range(4))
+    one, two, three, four = (asked(ident=number) for number in range(4))
     known = noted(one, two, three, one, four)
-    assert [known.was_asked(asked, 100.0) for asked in (one, two, three, four)] == [
+    assert [known.was_asked(each, 100.0) for each in (one, two, three, four)] == [
         True,
         False,
         True,

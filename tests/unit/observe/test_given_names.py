@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import dns.message
 import dns.rrset
 
-from ramfw.core.questions import PATIENCE, Asked
+from ramfw.core.questions import PATIENCE
 from ramfw.observe.given_names import (
     KEPT_FOR,
     MOST_KEPT,
@@ -46,7 +46,7 @@ class Asking:
         asked = question(payload)
         assert asked is not None
         packed = client.packed  # type: ignore[attr-defined]
-        was = Asked(packed, 40_000, SERVER.packed, 17, asked.id, asked.name, asked.type)
+        was = (packed, 40_000, SERVER.packed, 17, asked.id, asked.name, asked.type)
         if is_asked:
             self.given.note_question(was, now)
         self.given.note_answer(was, asked, payload)

@@ -221,6 +221,6 @@ def test_a_kernel_without_nfnetlink_is_an_error_of_the_kernel(
 
 
 def test_only_a_transaction_of_grants_alone_goes_the_quick_way() -> None:
-    assert only_grants((GRANT, DeleteGrant(GRANT.key))) == [GRANT, DeleteGrant(GRANT.key)]
+    assert only_grants((GRANT, DeleteGrant(GRANT.key))) == (GRANT, DeleteGrant(GRANT.key))
     assert only_grants((AddTable(), GRANT)) is None
-    assert only_grants(()) == []
+    assert only_grants(()) == ()

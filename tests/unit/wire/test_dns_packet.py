@@ -34,9 +34,10 @@ def test_the_usual_packet_is_read(packet: bytes, ends: tuple[bytes, bytes]) -> N
     read = usual(packet)
     assert read is not None
     assert read[:4] == (ends[0], 53, ends[1], 4000)
-    assert read.payload == MESSAGE
-    assert read.asked == question(MESSAGE)
-    assert read.asked.name == "registry.example"
+    *_, payload, asked = read
+    assert payload == MESSAGE
+    assert asked == question(MESSAGE)
+    assert asked.name == "registry.example"
 
 
 @pytest.mark.parametrize("packet", ODD)
@@ -59,10 +60,11 @@ def test_it_says_the_same_of_what_it_reads(
     read, segment = usual(packet), parse(packet)
     if read is not None:
         assert segment is not None
-        assert (segment.source, segment.sport) == (read.source, read.sport)
-        assert (segment.destination, segment.dport) == (read.destination, read.dport)
-        assert packet[segment.start : segment.end] == read.payload
-        assert question(read.payload) == read.asked
+        source, sport, destination, dport, payload, asked = read
+        assert (segment.source, segment.sport) == (source, sport)
+        assert (segment.destination, segment.dport) == (destination, dport)
+        assert packet[segment.start : segment.end] == payload
+        assert question(payload) == asked
     elif segment is not None and segment.end == len(packet) and packet in PLAIN:
         assert question(packet[segment.start : segment.end]) is None
 
@@ -70,4 +72,4 @@ def test_it_says_the_same_of_what_it_reads(
 def test_addresses_are_those_of_the_packet() -> None:
     read = usual(PLAIN[0])
     assert read is not None
-    assert str(ip_address(read.source)) == "192.0.2.1"
+    assert str(ip_address(read[0])) == "192.0.2.1"
