@@ -10,6 +10,7 @@ the table and starting from what is really there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from itertools import islice, takewhile
@@ -161,9 +162,12 @@ class Engine:
 
     def deadline(self) -> float | None:
         """When a Tick is due, if nothing happens before."""
-        times = [self.leases.next_expiry(), self._static_due]
+        # What runs out of time does so by the whole second: nobody waits for it, and a Tick for
+        # each lease and each flow would cost as much as their packets did.
+        ends = (self.leases.next_expiry(), self.name_check.next_deadline())
+        times: list[float | None] = [None if end is None else math.ceil(end) for end in ends]
+        times.append(self._static_due)
         times.append(next(iter(self._held.values()), None))
-        times.append(self.name_check.next_deadline())
         if self.facts.servers is not None:
             times.append(self.names.next_due())
         return min((time for time in times if time is not None), default=None)

@@ -219,6 +219,24 @@ def test_what_was_learned_outlives_the_client_s_cache_and_then_closes() -> None:
     assert driver.remaining(B) >= SHORTEST_TTL + GRACE - 1
 
 
+def test_leases_that_end_one_after_the_other_are_seen_to_once_a_second() -> None:
+    """A tick for each lease would take longer than its answer did."""
+    driver = started()
+    for number in range(200):
+        driver.now += 0.005
+        driver.hold(f"a{number}.wild.example", f"198.51.100.{number + 1}", ttl=10)
+    assert len(driver.engine.leases) == 200
+    first, ticks = driver.now + 10 + GRACE - 1.0, 0
+    while len(driver.engine.leases):
+        deadline = driver.engine.deadline()
+        assert deadline is not None
+        driver.now = max(driver.now, deadline)
+        driver.tell(Tick())
+        ticks += driver.now >= first
+    assert ticks <= 3
+    assert driver.now <= first + 2.0
+
+
 def test_the_same_answer_again_prolongs_its_element_in_one_batch() -> None:
     driver = started()
     driver.hold(ONE, A, ttl=60)
