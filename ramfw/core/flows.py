@@ -41,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum, auto
+from typing import NamedTuple
 
 from ramfw.core.assembly import MAX_STREAM, Assembly
 from ramfw.core.opening import Opening, Unfinished, judged_end
@@ -94,8 +95,7 @@ class Drop:
     """The segment may not go on now; the client sends it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(NamedTuple):
     """The segment waits: `permitted` or `refused` must follow, and then it goes on or never."""
 
     opening: Opening

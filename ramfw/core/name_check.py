@@ -25,7 +25,7 @@ from ramfw.core.events import Copied, HeldSegment
 from ramfw.core.flows import Flows
 from ramfw.core.leases import Leases
 from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
-from ramfw.core.opening import Hello, Opening, Unfinished
+from ramfw.core.opening import Hello, Opening, Request, Unfinished
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, UnknownHosts
 from ramfw.core.probe import Found, Outcome, Place, Probed
 from ramfw.core.probing import Count, Probing, Waiting
@@ -49,7 +49,7 @@ MOST_REFUSALS = 200
 MOST_REFUSED_FLOWS = 1024
 """Flows for which it is known why, until the kernel's copy of the refused packet comes."""
 MOST_ALIKE = 1024
-"""Hellos whose judgement is remembered; then it begins anew."""
+"""Hellos and requests whose judgement is remembered; then it begins anew."""
 NOTHING_KNOWN = "nothing is known about this host"
 REGISTRY = "it was asked, and is a registry that is not permitted"
 _UNSEEN = first_bytes.Refuse(first_bytes.Reason.UNSEEN)
@@ -177,14 +177,17 @@ class NameCheck:
     ) -> tuple[Judgement, int | None]:
         """What the first bytes come to, and the id that the flow gets, None where it is refused.
 
-        Of a hello like one before it is what that came to.
+        Of a hello or a request like one before it is what that came to.
         """
         where = segment.destination, segment.port, segment.scope
         alike: tuple[Hashable, ...] | None = None
         if isinstance(opening, Hello):
             alike = (opening.server_name, opening.encrypted, *where, answered)
-            if (known := self._alike.get(alike)) is not None:
-                return known
+        elif isinstance(opening, Request):
+            asked = opening.host, opening.port, opening.target, opening.registry_api
+            alike = (*asked, *where, answered)
+        if alike is not None and (known := self._alike.get(alike)) is not None:
+            return known
         mode, address = self._mode(segment.scope), ip_address(segment.destination)
         connection = Connection(address, segment.port, segment.scope, mode, answered)
         judgement = self._names.judge(opening, connection)

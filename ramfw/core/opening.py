@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """A whole TLS ClientHello; it ends at `end` of the stream.
 
     `server_name` is None where there is none; `encrypted` says that a second, encrypted hello is
@@ -45,8 +45,7 @@ class Target(StrEnum):
     ASTERISK = "asterisk"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The head of an HTTP/1 request, which ends at `end` of the stream.
 
     `host` is an IPv6 address without brackets, or None where an HTTP/1.0 request or an empty Host

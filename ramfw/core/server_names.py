@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -344,9 +344,9 @@ class ServerNames:
 def _read_kindly(opening: Opening) -> Opening:
     """Without what is refused only where all that is not permitted is."""
     if isinstance(opening, Hello) and opening.server_name:
-        return replace(opening, server_name=_without_dot(opening.server_name), encrypted=False)
+        return opening._replace(server_name=_without_dot(opening.server_name), encrypted=False)
     if isinstance(opening, Request) and opening.host:
-        return replace(opening, host=_without_dot(opening.host))
+        return opening._replace(host=_without_dot(opening.host))
     return opening
 
 

@@ -304,7 +304,8 @@ def _usual_addresses(  # noqa: PLR0913, PLR0917 - one step of a quick path
         pointer, kind, klass, ttl, size = _USUAL.unpack_from(payload, position)
         if pointer != owner or kind != asked.type or klass != IN or size != length:
             return None
-        least = min(least, 0 if ttl > _MAX_TTL else ttl)
+        if ttl < least or ttl > _MAX_TTL:
+            least = 0 if ttl > _MAX_TTL else ttl
         found.append(payload[position + _USUAL.size : position + step])
     addresses = tuple(found) if count == 1 else tuple(dict.fromkeys(found))
     return Answers(addresses, least, services=False)

@@ -1,4 +1,4 @@
-"""A hello like one before gets the same judgement, and only while nothing has changed that counts.
+"""First bytes like some before get the same judgement, while nothing has changed that counts.
 
 Whatever bears on a judgement is changed after the same hello was permitted: it must be seen.
 """
@@ -17,7 +17,7 @@ from ramfw.core.flows import NO_FLAGS
 from ramfw.core.leases import Leases
 from ramfw.core.marks import REFUSED
 from ramfw.core.name_check import MOST_ALIKE, NameCheck
-from ramfw.core.opening import Hello
+from ramfw.core.opening import Hello, Request, Target
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.server_names import Permit
 from ramfw.wire import first_bytes
@@ -53,9 +53,17 @@ class Machine:
         port: int = 443,
         scope: ScopeName = ScopeName.ENGINES,
     ) -> Fate | None:
+        return self.send(hello(server_name(name.encode())), destination, port, scope)
+
+    def send(
+        self,
+        payload: bytes,
+        destination: bytes = HERE,
+        port: int = 443,
+        scope: ScopeName = ScopeName.ENGINES,
+    ) -> Fate | None:
         self.flows += 1
         self.check.copied([Copied(self.flows, 100, opens=True)], 0, lost=False)
-        payload = hello(server_name(name.encode()))
         packet = HeldSegment(1, self.flows, scope, destination, port, 100, payload, NO_FLAGS)
         return self.check.held(packet, self.leases, 0)
 
@@ -97,6 +105,28 @@ def test_a_refused_hello_is_permitted_once_the_policy_has_its_name(machine: Mach
     assert machine.open(OTHER) == PERMITTED
 
 
+def test_the_same_request_is_judged_again_where_anything_in_it_differs() -> None:
+    """Plain HTTP: permitted is the name, whatever is asked of it; the API elsewhere is refused."""
+    machine = Machine()
+
+    def send(path: str, host: str, port: int = 80, scope: ScopeName = ScopeName.ENGINES) -> Fate:
+        payload = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        return machine.send(payload, port=port, scope=scope)
+
+    machine.follow(policy(POLICY.replace("scopes =", "ports = [80]\nscopes =")))
+    for _ in range(2):
+        assert send("/v2/", NAME) == PERMITTED
+        assert send("/v2/", f"{NAME}:80") == PERMITTED
+        assert send("/v2/", NAME, port=8080) == TOLD
+        assert send("/v2/", OTHER) == TOLD
+        assert send("/v2/", f"{NAME}:5000") == TOLD
+        assert send(f"http://{NAME}/v2/", NAME) == TOLD
+        assert send("/", OTHER, scope=ScopeName.HOST) == PERMITTED
+        assert send("/v2/", OTHER, scope=ScopeName.HOST) == TOLD
+    machine.leases.forget(NAME)
+    assert send("/v2/", NAME) == TOLD
+
+
 def test_many_names_are_not_remembered_for_ever(machine: Machine) -> None:
     for number in range(MOST_ALIKE + 50):
         assert machine.open(f"n{number}.example") == TOLD
@@ -126,6 +156,34 @@ def test_nothing_else_in_a_hello_bears_on_its_judgement(  # noqa: PLR0913, PLR09
     for judge in (strict, registries):
         one = judge(Hello(name, encrypted, (), 60), address, port, scope)
         other = judge(Hello(name, encrypted, tuple(protocols), end), address, port, scope)
+        assert one == other
+
+
+@given(
+    HOSTS,
+    st.none() | st.sampled_from([80, 443, 5000]),
+    st.sampled_from(Target),
+    st.booleans(),
+    ADDRESSES,
+    st.sampled_from([80, 443, 3128, 5000]),
+    st.sampled_from(ScopeName),
+    st.sampled_from(["GET", "HEAD", "PUT"]),
+    st.integers(50, 500),
+)
+def test_nothing_else_in_a_request_bears_on_its_judgement(  # noqa: PLR0913, PLR0917 - all of it
+    host: str | None,
+    written: int | None,
+    target: Target,
+    is_api: bool,  # noqa: FBT001 - given by name
+    address: str,
+    port: int,
+    scope: ScopeName,
+    method: str,
+    end: int,
+) -> None:
+    for judge in (strict, registries):
+        one = judge(Request("GET", host, written, target, is_api, 60), address, port, scope)
+        other = judge(Request(method, host, written, target, is_api, end), address, port, scope)
         assert one == other
 
 
