@@ -194,7 +194,8 @@ def test_answers_to_the_host_are_shown_where_it_is_a_scope(host: Host) -> None:
 
     assert answers_shown(host) > before
     assert host.permits(EDGE.v4)
-    assert host.run("curl", "-sS", f"http://{EDGE.v4}/").ok
+    there = f"{EDGE.name}:80:{EDGE.v4}"
+    assert host.run("curl", "-sS", "--resolve", there, f"http://{EDGE.name}/").ok
 
 
 LOSE_THE_FIRST = f"""
