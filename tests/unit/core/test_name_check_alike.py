@@ -109,7 +109,9 @@ def test_the_same_request_is_judged_again_where_anything_in_it_differs() -> None
     """Plain HTTP: permitted is the name, whatever is asked of it; the API elsewhere is refused."""
     machine = Machine()
 
-    def send(path: str, host: str, port: int = 80, scope: ScopeName = ScopeName.ENGINES) -> Fate:
+    def send(
+        path: str, host: str, port: int = 80, scope: ScopeName = ScopeName.ENGINES
+    ) -> Fate | None:
         payload = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
         return machine.send(payload, port=port, scope=scope)
 
