@@ -7,12 +7,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 declare -A running=()
 end_running() {
     local pid
-    for pid in "${running[@]}"; do kill -INT -- "-$pid" 2>/dev/null || true; done
+    for pid in "${running[@]}"; do kill -INT "$pid" 2>/dev/null || true; done
     wait
     exit 1
 }
 trap end_running HUP INT TERM
-set -m # each is a process group, which the signals of this terminal do not reach by themselves
+set -m # each is a process group: it ends its own machines, which no signal is to reach before
 for suite in bookworm trixie; do
     .venv/bin/python -m pytest tests/machine --debian "$suite" "$@" \
         </dev/null >"build/machine/$suite.txt" 2>&1 &
