@@ -31,6 +31,7 @@ REFUSALS = (
     r"(?i)connection refused|connection reset|no route to host"
     r"|could(n't| not) connect to server"  # curl's words for the same, before and after 8.10
     r"|alert access denied|tls: access denied"
+    r"|has been restricted by your administrators"
 )
 FORBIDDEN = "403"
 """curl's answer, where the lab asks for no more than the status."""
