@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from tests.lab.addresses import GHCR, LOGS
 from tests.lab.host import Host
 from tests.lab.policies import DOCKER_IO, policy
@@ -50,7 +52,10 @@ def test_more_events_than_can_be_kept_lead_to_one_look_and_no_more(host: Host) -
     daemon = host.start_ramfw(policy(DOCKER_IO))
     elements = ",".join(str(n) for n in range(300_000))
     script = f"table inet other {{ set s {{ type mark; elements = {{ {elements} }}; }}; }}\n"
+    # Else it might read as quickly as the kernel tells.
+    daemon.send(signal.SIGSTOP)
     host.namespace.run("nft", "-f", "-", stdin=script, check=True)
+    daemon.send(signal.SIGCONT)
     daemon.wait_for("came too quickly to be seen")
     assert host.ramfw("status", "--wait", "10").ok, "settled"
     assert host.status()["tampering"] == [], "nobody is blamed for what was not seen"
