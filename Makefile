@@ -30,12 +30,12 @@ unit: venv ## Run the unit tests (seconds, no root)
 # Debian 13's Docker comes from a system that is fetched once, into build/machine.
 lab: root venv ## Run the lab tests: real engines and registries in namespaces (root)
 	@tests/setup/machine.sh trixie
-	$(BIN)/python -m pytest tests/lab
+	$(BIN)/python -m pytest tests/lab --numprocesses 2 --dist loadfile
 
 # Debian's packages for it (300 MB) are fetched once, into build/kernel.
 kernel: root venv ## Test on Debian's own Linux 6.1 and 6.12, emulated by QEMU (root, minutes)
 	@tests/setup/kernel.sh bookworm trixie
-	$(BIN)/python -m pytest tests/kernel
+	$(BIN)/python -m pytest tests/kernel --numprocesses 2 --dist loadgroup
 
 # Debian's packages for it (1 GB, unpacked) are fetched once, into build/machine.
 machine: root venv ## Test on whole Debian 12 and 13 systems with systemd; not a part of `test` yet

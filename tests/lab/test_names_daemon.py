@@ -24,7 +24,8 @@ def test_strict_waits_for_the_daemon_and_never_passes(
     host.start_ramfw(GOOD_ONLY)
     before = begins(host, address, 443, AWAIT, ("send", hello(CDN_BAD.name)), HEAR)
     host.kill_ramfw()
-    held = begins(host, address, 443, ("send", hello(CDN_GOOD.name)), HEAR)
+    steps = (("patience", 60), ("send", hello(CDN_GOOD.name)), HEAR)
+    held = begins(host, address, 443, *steps)
     arrived = internet.packets(CDN_GOOD, 443)
     waiting = host.curl(f"https://{CDN_GOOD.name}/v2/", "--max-time", "2", as_engine=True)
 

@@ -3,9 +3,9 @@
 Argument: a JSON object: `to` an address and port, `steps` a list of pairs. `send` text in Latin-1;
 `pieces` the same, each byte in a segment of its own; `urgent` a byte that is; `fast` text in the
 SYN (TCP Fast Open), in the place of a handshake; `hear` bytes, until so many have come; `end` to
-say that no more comes; `await` SIGUSR1; `taken` to go on once the server has acknowledged all.
-Prints what was heard, as JSON, and the error that ended it, or an empty one; `connected` when the
-handshake is done.
+say that no more comes; `patience` seconds for each step after it; `await` SIGUSR1; `taken` to go
+on once the server has acknowledged all. Prints what was heard, as JSON, and the error that ended
+it, or an empty one; `connected` when the handshake is done.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Client:
                 # No event tells it: the kernel is asked how much is still on its way (SIOCOUTQ).
                 while struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]:
                     time.sleep(0.001)
+            case "patience":
+                self.socket.settimeout(what)
             case "await":
                 signal.sigwait({signal.SIGUSR1})
             case "hear":
