@@ -25,25 +25,24 @@ lint: venv ## Check style and types
 	$(BIN)/mypy
 
 unit: venv ## Run the unit tests (seconds, no root)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit --numprocesses 2
 
-# Debian 13's Docker comes from a system that is fetched once, into build/machine.
+# Most of what these three do is waiting, so two run at a time: modules, kernels, Debians. Debian's
+# own systems that they need (1.3 GB) are fetched once, into build.
 lab: root venv ## Run the lab tests: real engines and registries in namespaces (root)
 	@tests/setup/machine.sh trixie
 	$(BIN)/python -m pytest tests/lab --numprocesses 2 --dist loadfile
 
-# Debian's packages for it (300 MB) are fetched once, into build/kernel.
 kernel: root venv ## Test on Debian's own Linux 6.1 and 6.12, emulated by QEMU (root, minutes)
 	@tests/setup/kernel.sh bookworm trixie
 	$(BIN)/python -m pytest tests/kernel --numprocesses 2 --dist loadgroup
 
-# Debian's packages for it (1 GB, unpacked) are fetched once, into build/machine.
-machine: root venv ## Test on whole Debian 12 and 13 systems with systemd; not a part of `test` yet
+machine: root venv ## Test on whole Debian 12 and 13 systems with systemd (root, minutes)
 	@tests/setup/machine.sh bookworm trixie
 	@tests/machine/side_by_side.sh
 
-test: root ## Install what is needed and run all checks and tests but `machine` (root)
-	@for step in packages venv lint unit lab kernel; do \
+test: root ## Install what is needed and run all checks and tests (root)
+	@for step in packages venv lint unit lab kernel machine; do \
 	    echo "=== $$step"; \
 	    $(MAKE) $$step; \
 	done
@@ -53,10 +52,10 @@ demo: root ## Install what is needed and show ramfw at work (root)
 	@$(MAKE) packages venv
 	@$(BIN)/python -m tests.lab.demo
 
-# BENCH_ROWS: names of rows, separated by spaces; PAIRS: interleaved pairs of each.
 fuzz: venv ## Fuzz every decoder with atheris, SECONDS_EACH=60 (minutes, x86_64)
 	@tests/fuzz/fuzz.sh
 
+# BENCH_ROWS: names of rows, separated by spaces; PAIRS: interleaved pairs of each.
 bench: root ## Measure ramfw and its peers side by side, into build/bench.json (root, minutes)
 	@tests/setup/packages.sh bench
 	@tests/setup/venv.sh

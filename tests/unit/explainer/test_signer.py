@@ -177,7 +177,9 @@ def der(key: Any) -> bytes:  # noqa: ANN401
 
 
 @pytest.mark.parametrize(
-    "key", [b"", b"\x30\x00", der(ec.generate_private_key(ec.SECP384R1())), KEY[:-1]]
+    "key",
+    [b"", b"\x30\x00", der(ec.generate_private_key(ec.SECP384R1())), KEY[:-1]],
+    ids=["none", "empty", "another curve", "cut short"],
 )
 def test_a_key_of_another_kind_is_refused(signer: Signer, key: bytes) -> None:
     assert "error" in answer(signer, "ghcr.io", key)

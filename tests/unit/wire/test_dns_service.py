@@ -118,6 +118,7 @@ H3 = message(parameter(ALPN, ids(b"h3")))
         H3[:-1],
         H3 + b"\0",
     ],
+    ids=["h2", "hint", "unknown", "no parameter", "update", "cut short", "too long"],
 )
 def test_what_hides_no_name_or_is_no_message_stays(wire: bytes) -> None:
     assert question(wire) is not None
