@@ -12,6 +12,8 @@ import unicodedata
 from ramfw.core.policy import EntryKind, Policy
 
 PLACEHOLDERS = ("host", "organization", "allowed", "contact")
+DEFAULT_PORT = 443
+"""The port of a registry that its name leaves out."""
 LONGEST_TEMPLATE = 400
 """Characters of a template."""
 LONGEST_ALLOWED = 200
@@ -41,6 +43,13 @@ def template_problem(template: str) -> str | None:
     if "host" not in {name for _, name, _, _ in parts}:
         return "does not name what was refused: write `{host}` where it belongs"
     return None
+
+
+def as_registry(host: str, port: int) -> str:
+    """What a proxy was asked for, as an image's name begins: a port only if it must be written."""
+    if port == DEFAULT_PORT:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def refusal_message(policy: Policy | None, host: str) -> str:

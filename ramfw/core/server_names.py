@@ -53,6 +53,7 @@ from ramfw.core.opening import (
     Target,
 )
 from ramfw.core.policy import Entry, EntryKind, Network, Protocol, ScopeMode, ScopeName
+from ramfw.core.refusal_message import as_registry
 
 Address = IPv4Address | IPv6Address
 
@@ -258,7 +259,7 @@ class ServerNames:
             return Refuse(Reason.CONNECT if connect else Reason.ABSOLUTE, host)
         permitting = self._target(host, port, connection.scope)
         if permitting is None:
-            return Refuse(Reason.PROXY_TARGET, f"{host}:{port}")
+            return Refuse(Reason.PROXY_TARGET, as_registry(host, port))
         return Permit(permitting.entry_id, host, proxy.entry_id)
 
     # -- scope `registries` --------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ramfw.core.fqdn import canonical
 from ramfw.core.policy_names import entry_for
-from ramfw.core.refusal_message import refusal_message
+from ramfw.core.refusal_message import as_registry, refusal_message
 from ramfw.explainer.answer import Asked, Conversation
 from ramfw.explainer.contexts import Contexts
 from ramfw.explainer.policy_cache import PolicyCache
@@ -32,6 +32,9 @@ LINGER = 1.0
 """Seconds that a client may go on sending before it reads the answer."""
 MOST_LINGERING = 1 << 20
 """Bytes of that; they are thrown away."""
+
+MOST_DIGITS = 5
+"""Of a port."""
 
 _TLS_HANDSHAKE = b"\x16"
 _SO_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST
@@ -113,15 +116,15 @@ class Explainer:
                 raise EOFError
             asked = conversation.receive(data)
         name = _named(asked)
-        host, message = name or wanted.address, self._message(name, wanted)
+        host, message = name or wanted.address, self._message(name, wanted, _shown(asked, name))
         writer.write(conversation.answer(asked, host, message))
         await writer.drain()
 
-    def _message(self, name: str, wanted: Wanted) -> str:
+    def _message(self, name: str, wanted: Wanted, shown: str = "") -> str:
         """What a person is told. A permitted name was refused for its place, which is told."""
         policy = self._policies.last_good
         place = f"{wanted.address} port {wanted.port}"
-        host = name or place
+        host = shown or name or place
         if name and policy is not None and entry_for(policy, name) is not None:
             host = f"{name} at {place}"
         return refusal_message(policy, host)
@@ -162,6 +165,14 @@ def _named(asked: Asked) -> str:
     """The name that a plain request is for."""
     host, _, port = asked.host.rpartition(":")
     return _canonical(host if host and port.isdigit() else asked.host)
+
+
+def _shown(asked: Asked, name: str) -> str:
+    """The name as people are told it: with its port where that is a part of it, as of a proxy."""
+    port = asked.host.rpartition(":")[2]
+    if asked.method != "CONNECT" or not name or not port.isdecimal() or len(port) > MOST_DIGITS:
+        return name
+    return as_registry(name, int(port))
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

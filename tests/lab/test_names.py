@@ -286,5 +286,5 @@ def test_proxy_connects_to_permitted_names_alone(host: Host, internet: Internet)
     assert not refused.ok
     assert "response 403" in refused.output or "403 from proxy" in refused.output
     assert internet.packets(GHCR) == 0
-    told = ("engines", f"{GHCR.name}:443", "it asks the proxy for what is not permitted")
+    told = ("engines", GHCR.name, "it asks the proxy for what is not permitted")
     assert refusals(host)[0] == told

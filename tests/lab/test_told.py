@@ -117,7 +117,15 @@ def test_proxy_s_client_is_told_in_the_proxy_s_place(host: Host, internet: Inter
     refused = host.curl(V2, "-v", "--proxy", f"http://{PROXY.name}:3128", as_engine=True)
 
     assert not refused.ok
-    assert "403 Access to ghcr.io:443 has been restricted" in refused.output
+    assert "403 Access to ghcr.io has been restricted" in refused.output
+    # Another port than a registry's usual one is a part of its name.
+    other = host.curl(
+        "https://ghcr.io:5000/v2/",
+        *("-v", "--proxy", f"http://{PROXY.name}:3128"),
+        as_engine=True,
+    )
+    assert not other.ok
+    assert "403 Access to ghcr.io:5000 has been restricted" in other.output
     assert internet.packets(GHCR) == 0
 
 

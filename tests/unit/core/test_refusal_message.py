@@ -10,6 +10,7 @@ from ramfw.core.policy_parser import parse
 from ramfw.core.refusal_message import (
     LONGEST_ALLOWED,
     LONGEST_MESSAGE,
+    as_registry,
     ascii_only,
     refusal_message,
 )
@@ -101,3 +102,19 @@ def test_the_authority_is_two_files() -> None:
         '[explainer]\nca = "/etc/ramfw/ca.pem"\nkey = "/etc/ramfw/ca.key"\n'
     ).explainer
     assert (explainer.ca, explainer.key) == ("/etc/ramfw/ca.pem", "/etc/ramfw/ca.key")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "named"),
+    [
+        ("ghcr.io", 443, "ghcr.io"),
+        ("ghcr.io", 80, "ghcr.io:80"),
+        ("ghcr.io", 5000, "ghcr.io:5000"),
+        ("2001:db8::1", 443, "2001:db8::1"),
+        ("2001:db8::1", 5000, "[2001:db8::1]:5000"),
+    ],
+)
+def test_a_port_is_told_where_it_is_a_part_of_the_registrys_name(
+    host: str, port: int, named: str
+) -> None:
+    assert as_registry(host, port) == named

@@ -132,6 +132,22 @@ async def test_in_plain_the_name_is_the_hosts(running: Running) -> None:
     assert answer.startswith(f"HTTP/1.1 403 {ABOUT_GHCR}\r\n".encode())
 
 
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("ghcr.io:443", "ghcr.io"),
+        ("ghcr.io:5000", "ghcr.io:5000"),
+        ("ghcr.io:500000000", "ghcr.io"),
+    ],
+)
+async def test_what_a_proxy_was_asked_for_is_named_as_an_image_would_name_it(
+    running: Running, target: str, named: str
+) -> None:
+    asked = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+    answer = await within(SOON, running.say(asked.encode()))
+    assert answer.startswith(f"HTTP/1.1 403 Access to {named} has been restricted".encode())
+
+
 @pytest.mark.parametrize("host", ["<script>", "a b", "x\x7fy", "", "203.0.113.20:5000", "[::1]"])
 async def test_what_is_no_name_is_never_repeated(running: Running, host: str) -> None:
     answer = await within(SOON, running.say(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))
