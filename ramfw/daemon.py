@@ -37,6 +37,7 @@ from ramfw.core.commands import (
     ReadTable,
     Release,
     Resolve,
+    TellAgain,
     Watch,
 )
 from ramfw.core.engine import CANARY_SILENCE, Engine
@@ -356,7 +357,9 @@ class Daemon:
                 while self._keeping:
                     await asyncio.wait(self._keeping)
 
-    def _carry_out(self, command: Command) -> Event | None:
+    def _carry_out(  # noqa: C901 - a case each
+        self, command: Command
+    ) -> Event | None:
         """Do it, or begin to; what came of it where that is known at once."""
         match command:
             case Program() | ReadTable() if self._unloading:
@@ -377,6 +380,9 @@ class Daemon:
                 self._watch(command)
             case Note(level, message, fields):
                 log.log(LOG_LEVELS[level], "%s", message, extra={"fields": fields})
+            case TellAgain():
+                self._teller.try_again()
+                self._start(self._turn_again())
         return None
 
     def _ask(self, command: Resolve | Probe) -> None:
@@ -556,6 +562,13 @@ class Daemon:
         if self._dns is None:
             return Known()
         return self._dns.known(address, client, time.monotonic(), here=here)
+
+    async def _turn_again(self) -> None:
+        try:
+            if await self._in_kernel_thread(self._kernel.forget_unheard):
+                log.info("rules of others have changed: refused connections are turned again")
+        except KernelError as error:  # they are turned again when the minute is over
+            log.warning("refused connections are not turned again yet: %s", error)
 
     def _read_refusals(self) -> None:
         if self._refusals is not None and (seen := self._refusals.read()):

@@ -1,8 +1,8 @@
 """What the engine asks for. Frozen values, carried out by `daemon` with `observe` and `program`.
 
 Each command's completion comes back as a plain event: `Program` as Committed or Rejected,
-`ReadTable` as TableRead, `Resolve` as Resolved, `Probe` as Probed. A `Note` and a `Watch` have
-none.
+`ReadTable` as TableRead, `Resolve` as Resolved, `Probe` as Probed. A `Note`, a `Watch` and a
+`TellAgain` have none.
 """
 
 from __future__ import annotations
@@ -66,6 +66,11 @@ class Release:
     handles: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class TellAgain:
+    """Try to tell refused clients why where it did not arrive: what kept it may be gone."""
+
+
 class Fate(NamedTuple):
     """What becomes of a packet that waits: it goes on, and `entry_id` becomes its flow's id.
 
@@ -111,4 +116,4 @@ class Note:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-Command = Program | ReadTable | Resolve | Release | Decide | Probe | Watch | Note
+Command = Program | ReadTable | Resolve | Release | Decide | Probe | Watch | Note | TellAgain

@@ -25,6 +25,7 @@ from ramfw.core.commands import (
     ReadTable,
     Release,
     Resolve,
+    TellAgain,
     Watch,
 )
 from ramfw.core.compiler import Machine, compile_ruleset
@@ -39,6 +40,7 @@ from ramfw.core.events import (
     MapAudited,
     NoCgroupMatch,
     OpeningsHeld,
+    OtherRulesChanged,
     PolicyLoaded,
     PolicyRefused,
     Reason,
@@ -65,6 +67,7 @@ from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.probe import Outcome, Probe, Probed, Recalled
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
 from ramfw.core.refusals import Refusals, journal_fields, sentence
+from ramfw.core.retelling import Retelling
 from ramfw.core.ruleset import CgroupElement, Ruleset
 from ramfw.core.standing import Believed, Facts, Health, Pending, Touch
 from ramfw.core.tablestate import TableState
@@ -102,6 +105,7 @@ class Engine:
         self.health = Health()
         self.learning = Learning()
         self.refusals = Refusals()
+        self._retelling = Retelling()
         self._desired: Ruleset | None = None
         self.ledger = Ledger()
         self.audit = Audit()
@@ -166,7 +170,7 @@ class Engine:
         # each lease and each flow would cost as much as their packets did.
         ends = (self.leases.next_expiry(), self.name_check.next_deadline())
         times: list[float | None] = [None if end is None else math.ceil(end) for end in ends]
-        times.append(self._static_due)
+        times += (self._static_due, self._retelling.due)
         times.append(next(iter(self._held.values()), None))
         if self.facts.servers is not None:
             times.append(self.names.next_due())
@@ -239,6 +243,8 @@ class Engine:
                 self.name_check.probing.hindrance = "this kernel cannot tell sockets by cgroup"
             case TableTouched(pid, program):
                 yield self._table_touched(pid, program, now)
+            case OtherRulesChanged():
+                self._retelling.changed(now)
             case CanaryReported():
                 yield from self._canary_reported(event, now)
             case ElementsSeen(name, elements):
@@ -480,6 +486,8 @@ class Engine:
             self.ledger.touch(self.permissions.places())
             self._static_due = now + LIFE_OF_STATIC / 2
         self.ledger.sweep(now)
+        if self._retelling.take(now):
+            yield TellAgain()
 
     def _due_names(self, now: float) -> Iterable[str]:
         return self.names.take_due(now) if self.facts.servers is not None else ()

@@ -293,6 +293,11 @@ class TableTouched:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherRulesChanged:
+    """Somebody else committed a change of rules that are not ramfw's."""
+
+
+@dataclass(frozen=True, slots=True)
 class CanaryReported:
     """The filter was tried from inside the engines' slice: whether it holds, and what was seen."""
 
@@ -337,6 +342,7 @@ Event = (
     | Rejected
     | CanaryReported
     | TableTouched
+    | OtherRulesChanged
     | NoCgroupMatch
     | ElementsSeen
     | MapAudited

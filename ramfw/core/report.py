@@ -337,11 +337,15 @@ def _unexplained(engine: Engine, policy: Policy, counts: Counts) -> Iterator[tup
     if turning and turning.problem and policy.mode is Mode.ENFORCE:
         follows = "not all refused connections are told why"
         yield turning.problem, follows, "a kernel that has it, or its module"
+    bridges = engine.facts.links.bridges if engine.facts.links else frozenset()
     for interface in sorted(counts.unheard):
+        mend = f"let the host's own firewall take tcp port {EXPLAINER_PORT}"
+        if interface in bridges:
+            mend += f": ufw allow in on {interface} to any port {EXPLAINER_PORT} proto tcp"
         yield (
             f"connections that are turned to the explainer do not arrive ({interface})",
             "they are refused without a word of explanation",
-            f"let the host's own firewall take tcp port {EXPLAINER_PORT}",
+            mend,
         )
 
 

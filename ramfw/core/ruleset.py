@@ -42,6 +42,7 @@ class Field(StrEnum):
     IP_DADDR = "ip daddr"
     IP6_DADDR = "ip6 daddr"
     TCP_SPORT = "tcp sport"
+    TCP_SEQUENCE = "tcp sequence"
     UDP_SPORT = "udp sport"
     TCP_DPORT = "tcp dport"
     UDP_DPORT = "udp dport"
@@ -324,7 +325,9 @@ VERDICTS = "verdict"
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A set, or with `data` a map to ids or verdicts; `key` are types, or the `kind` of raw bits.
+    """A set, or with `data` a map to ids or verdicts.
+
+    `key` are types, or fields where a part of it has no type of its own, or the `kind` of raw bits.
 
     `elements` is None where the elements are grants, which come and go beside the rules.
     """
@@ -343,6 +346,11 @@ class NamedSet:
     def holds_grants(self) -> bool:
         """Whether its elements are grants."""
         return self.data == IDS
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether its key is given as types."""
+        return self.key[0].isidentifier()
 
     @property
     def shape(self) -> NamedSet:

@@ -7,7 +7,8 @@ explainer's port takes turned connections and no others; where nobody listens, t
 
 A host's own firewall may drop what is turned. So each turned SYN is remembered for a moment: if it
 comes again, the first did not arrive, it is refused as without an explainer, and nothing more is
-turned on its interface for a while. A client waits a second once, and none hangs.
+turned on its interface for a while. A client waits a second once, and none hangs. It is known by
+its sequence number: a new connection from the same port has another, which no user can choose.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ MOST_TURNED = 16_384
 NOT_TURNED_FOR = 60
 """Seconds for which nothing is turned on an interface after a SYN did not arrive."""
 MOST_INTERFACES = 128
+UNHEARD = "unheard"
+"""The set of these interfaces."""
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 
@@ -80,17 +83,16 @@ class Flows:
 
 def turn_sets() -> Iterable[NamedSet]:
     """What was turned just now, and the interfaces on which it does not arrive."""
-    for family in ("ipv4", "ipv6"):
-        address = f"{family}_addr"
+    for family in LOOPBACK:
         yield NamedSet(
-            f"turned{family[-1]}",
-            (address, "inet_service", address, "inet_service"),
+            f"turned{family}",
+            tuple(_key(family)),
             frozenset({"dynamic", "timeout"}),
             lifetime=ARRIVES_WITHIN,
             size=MOST_TURNED,
         )
     yield NamedSet(
-        "unheard",
+        UNHEARD,
         ("ifname",),
         frozenset({"dynamic", "timeout"}),
         lifetime=NOT_TURNED_FOR,
@@ -103,7 +105,7 @@ def turn_chains(flows: Flows) -> Iterable[Chain]:
     yield Chain(
         "turn_output",
         (
-            (Match(Field.OIFNAME, SetRef("unheard")), ACCEPT),
+            (Match(Field.OIFNAME, SetRef(UNHEARD)), ACCEPT),
             (
                 flows.is_refused,
                 Match(Field.L4PROTO, "tcp"),
@@ -167,9 +169,9 @@ def _container_chains(flows: Flows) -> Iterable[Chain]:
     yield Chain(
         "turn_new",
         (
-            (Match(Field.IIFNAME, SetRef("unheard")), ACCEPT),
+            (Match(Field.IIFNAME, SetRef(UNHEARD)), ACCEPT),
             *(
-                (InSet(_key(f), f"turned{f}"), Remember((Field.IIFNAME,), "unheard"), ACCEPT)
+                (InSet(_key(f), f"turned{f}"), Remember((Field.IIFNAME,), UNHEARD), ACCEPT)
                 for f in LOOPBACK
             ),
             *((Remember(_key(f), f"turned{f}"), goto("turn")) for f in LOOPBACK),
@@ -207,18 +209,15 @@ def _pass_turned() -> Iterable[Rule]:
         address = Field.IP_DADDR if family == 4 else Field.IP6_DADDR  # noqa: PLR2004 - IPv4
         turned = Match(address, loopback)
         key, name = _key(family), f"turned{family}"
-        unheard = Remember((Field.OIFNAME,), "unheard")
+        unheard = Remember((Field.OIFNAME,), UNHEARD)
         yield (turned, new, InSet(key, name), unheard, goto("refusal"))
         yield (turned, new, Remember(key, name), ACCEPT)
         yield (turned, ACCEPT)
 
 
 def _key(family: int) -> tuple[Field, ...]:
-    source, destination = {
-        4: (Field.IP_SADDR, Field.IP_DADDR),
-        6: (Field.IP6_SADDR, Field.IP6_DADDR),
-    }[family]
-    return source, Field.TCP_SPORT, destination, Field.TCP_DPORT
+    source = {4: Field.IP_SADDR, 6: Field.IP6_SADDR}[family]
+    return source, Field.TCP_SPORT, Field.TCP_SEQUENCE
 
 
 def _not_yet_tried(flows: Flows) -> Iterable[Rule]:

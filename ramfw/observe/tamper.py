@@ -1,4 +1,4 @@
-"""Sees when somebody else changes ramfw's table, from nf_tables' own events.
+"""Sees when somebody else changes ramfw's table, or other rules, from nf_tables' own events.
 
 A change of ours is known by the port of the socket that made it: the events of our sockets, and of
 the processes that change the table for us, are dropped in the kernel, by a filter; those of a
@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ramfw.core.events import TableTouched
+from ramfw.core.events import OtherRulesChanged, TableTouched
 from ramfw.errors import ObserveError
 from ramfw.wire.nft_events import GROUP, PORT_OFFSET, Generation, TableChanged, changes
 
@@ -81,8 +81,8 @@ class TamperWatch:
         """Stop listening."""
         self._socket.close()
 
-    async def changes(self) -> AsyncGenerator[TableTouched, None]:
-        """Each commit of somebody else that touched the table, until closed."""
+    async def changes(self) -> AsyncGenerator[TableTouched | OtherRulesChanged, None]:
+        """Each commit of somebody else, and whether it touched the table, until closed."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -96,7 +96,7 @@ class TamperWatch:
             for event in self._read(datagram):
                 yield event
 
-    def _read(self, datagram: bytes) -> Iterable[TableTouched]:
+    def _read(self, datagram: bytes) -> Iterable[TableTouched | OtherRulesChanged]:
         for change in changes(datagram):
             match change:
                 case TableChanged(port):
@@ -105,6 +105,8 @@ class TamperWatch:
                     self._touched.discard(port)
                     if port not in own_ports():
                         yield TableTouched(pid, program)
+                case Generation(port) if port not in own_ports():
+                    yield OtherRulesChanged()
 
 
 def _drop_from(listener: socket.socket, ports: Iterable[int]) -> None:

@@ -75,6 +75,8 @@ class FakeKernel:
         self.failures: list[KernelError] = []
         """Errors to refuse the next transactions with, first one first."""
         self.committed: list[Transaction] = []
+        self.unheard = False
+        """Whether there is a place where connections that were turned did not arrive."""
 
     def run(self, transaction: Transaction) -> None:
         """See `Kernel.run`."""
@@ -127,6 +129,11 @@ class FakeKernel:
 
     def tell_ports(self, tell: Callable[[frozenset[int]], None]) -> None:
         """See `Kernel.tell_ports`: there are no other processes here."""
+
+    def forget_unheard(self) -> bool:
+        """See `Kernel.forget_unheard`."""
+        before, self.unheard = self.unheard, False
+        return before
 
     def counts(self) -> Counts:
         """See `Kernel.counts`: nothing is ever counted here."""

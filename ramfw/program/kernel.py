@@ -53,5 +53,11 @@ class Kernel(Protocol):
         they change anything, and with none when they have ended.
         """
 
+    def forget_unheard(self) -> bool:
+        """Turn connections again where they did not arrive; whether there was such a place.
+
+        Raises KernelError.
+        """
+
     def counts(self) -> Counts:
         """All counters, zero where the table is missing. Raises KernelError."""

@@ -16,8 +16,8 @@ from typing import Any
 from ramfw.core.reset_rules import RESET_PRIORITY
 from ramfw.core.ruleset import Match, NamedSet, Ruleset, SetRef
 from ramfw.core.tablestate import Counts, HeldGrant, TableState
-from ramfw.core.transaction import AddRule, AddTable, Operation, Transaction
-from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, Turning
+from ramfw.core.transaction import AddRule, AddTable, FlushSet, Operation, Transaction
+from ramfw.core.turn_rules import EXPLAINER_PORT, TURN_PRIORITY, UNHEARD, Turning
 from ramfw.core.watch_rules import ANSWER_GROUP, NAME, QUEUE_NUMBER, WatchForm
 from ramfw.errors import KernelError, MissingError
 from ramfw.program.batches import Batches, needs_hand
@@ -279,15 +279,26 @@ class Nft:
                 if error.errno == errno.ENOENT:
                     return Counts({}, {})
                 raise
-            try:
-                unheard = frozenset(
-                    name.rstrip(b"\0").decode() for name, _ in batches.counted("unheard")
-                )
-            except KernelError as error:
-                if error.errno != errno.ENOENT:
-                    raise
-                unheard = frozenset()
+            unheard = self._unheard(batches)
         return Counts(named, live, unheard)
+
+    def forget_unheard(self) -> bool:
+        """See `Kernel.forget_unheard`."""
+        with Batches() as batches:
+            if not self._unheard(batches):
+                return False
+        self.run((FlushSet(UNHEARD),))
+        return True
+
+    @staticmethod
+    def _unheard(batches: Batches) -> frozenset[str]:
+        try:
+            names = (name.rstrip(b"\0").decode() for name, _ in batches.counted(UNHEARD))
+            return frozenset(names)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return frozenset()
 
     @staticmethod
     def _command(context: Any, text: str, operation: str) -> str:  # noqa: ANN401

@@ -135,6 +135,11 @@ class Teller:
             if now < until
         )
 
+    def try_again(self) -> None:
+        """Tell everybody again: what kept answers from arriving may be gone."""
+        self._unheard.clear()
+        self._quiet_until.clear()
+
     # -- how -----------------------------------------------------------------------------------
 
     def _may_tell(self, told: Told, now: float) -> bool:

@@ -55,14 +55,15 @@ from ramfw.core.ruleset import (
 )
 
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
-NUMERIC = ("port", "length", "doff", "proto-src")
+NUMERIC = ("port", "length", "doff", "proto-src", "sequence")
 NUMBERS = frozenset(name for name in Field if name.value.endswith(NUMERIC))
 MARKS = frozenset({Field.CT_MARK, Field.META_MARK})
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
 BASE = r"type (filter|nat) hook (\w+) priority (-?\d+); policy (\w+);"
 HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
-    r"(?:type (?P<key>\w+(?: \. \w+)*)|typeof (?P<raw>@th,\d+,\d+))"
+    r"(?:type (?P<key>\w+(?: \. \w+)*)"
+    r"|typeof (?P<raw>@th,\d+,\d+|\w+ \w+(?: \. \w+ \w+)*))"
     r"(?: : (?P<data>classid|verdict))?(?: size (?P<size>\d+))?"
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
@@ -187,7 +188,7 @@ def _read_set(block: _Block, draft: _Draft) -> None:
         return
     named = NamedSet(
         block.name,
-        (form["raw"],) if form["raw"] else tuple(form["key"].split(" . ")),
+        tuple((form["raw"] or form["key"]).split(" . ")),
         frozenset(re.split(r", ?", form["flags"])) if form["flags"] else frozenset(),
         data=form["data"] or "",
         counted=form["counter"] is not None,

@@ -132,7 +132,7 @@ def kind(named: NamedSet) -> str:
 
 
 def _set_body(named: NamedSet) -> str:
-    word = "typeof" if named.key[0].startswith("@") else "type"
+    word = "type" if named.is_typed else "typeof"
     parts = [f"{word} {' . '.join(named.key)}{f' : {named.data}' if named.data else ''};"]
     if named.size:
         parts.append(f"size {named.size};")

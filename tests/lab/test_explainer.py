@@ -17,7 +17,8 @@ from tests.lab.internet import Internet
 from tests.lab.lab import Lab
 from tests.lab.materials import Materials
 from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
-from tests.lab.space import Namespace, Outcome
+from tests.lab.sender import PYTHON
+from tests.lab.space import Namespace, Outcome, wait_until
 
 POLICY = policy(DOCKER_IO, host=STRICT)
 MESSAGE = (
@@ -310,6 +311,9 @@ def test_a_firewall_that_drops_what_is_turned_costs_one_client_a_second_and_is_t
         assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k", family).output
         assert internet.packets(GHCR) == 0
         assert "UNAUTHORIZED" in ask(container, f"https://{HUB.name}/v2/", family).output
+    # The daemon sees that rules have changed, and has it tried again.
+    wait_until(lambda: explained.status()["explainer"]["unheard"] == [], 10, "turned again")
+    assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-k", family).output
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])
@@ -341,6 +345,36 @@ def test_a_firewall_on_loopback_is_found_too(
         assert later.seconds < SOON
         assert explained.status()["explainer"]["unheard"] == ["uplink"]
         assert internet.packets(GHCR) == 0
+
+
+AGAIN = """
+import socket, struct, sys
+address, source_port = sys.argv[1], int(sys.argv[2])
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+for port in (443, 443, 80):
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.bind(("::" if ":" in address else "0.0.0.0", source_port))
+        client.settimeout(5)
+        client.connect((address, port))
+        print("connected", port)
+"""
+"""Connects from one port thrice, as quickly as it can, twice to the same place."""
+
+
+@pytest.mark.parametrize("address", GHCR.addresses)
+def test_whoever_connects_from_one_port_again_and_again_silences_nobody(
+    explained: Host, address: str
+) -> None:
+    """It is no SYN that comes again: nobody but the sender's kernel chooses its number."""
+    container = explained.container(command=("sleep", "60"))
+    for client in (explained, container):
+        refused = client.run(PYTHON, "-c", AGAIN, address, "40123")
+        assert refused.output.count("connected") == 3, refused.output
+        assert explained.status()["explainer"]["unheard"] == []
+        told = ask(client, "https://ghcr.io/v2/", "-k")
+        assert MESSAGE in told.output
 
 
 def test_what_others_send_elsewhere_is_theirs(explained: Host, internet: Internet) -> None:

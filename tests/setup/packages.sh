@@ -15,6 +15,8 @@ others=(
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin curl openssl busybox-static
     skopeo podman buildah
+    # a firewall that hosts have of their own
+    ufw
     # Debian's own kernels, booted in emulation
     qemu-system-x86 debootstrap cpio
 )

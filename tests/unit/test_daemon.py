@@ -34,6 +34,7 @@ from ramfw.core.events import (
     Event,
     HeldAnswer,
     LinksChanged,
+    OtherRulesChanged,
     Reason,
     Refusal,
     Resolved,
@@ -92,6 +93,8 @@ class Kernel(FakeKernel):
         super().__init__(time.monotonic)
         self.unreadable = 0
         self.on_delete: Callable[[], object] = int
+        self.forgets = threading.Event()
+        self.unforgetting: KernelError | None = None
         self.form = (WatchForm.NATIVE, "")
         self.free, self.busy = threading.Event(), threading.Event()
         self.free.set()
@@ -102,6 +105,12 @@ class Kernel(FakeKernel):
         super().run(transaction)
         if transaction == (DeleteTable(),):
             self.on_delete()
+
+    def forget_unheard(self) -> bool:
+        self.forgets.set()
+        if self.unforgetting is not None:
+            raise self.unforgetting
+        return super().forget_unheard()
 
     def watch_form(self) -> tuple[WatchForm, str]:
         return self.form
@@ -597,6 +606,28 @@ async def test_what_somebody_changed_is_put_right_when_it_is_seen(machine: Machi
         state = machine.kernel.read(with_grants=False)
         assert state is not None
         assert Chain("refusal", ((ACCEPT,),)) not in state.ruleset.chains
+
+
+async def test_when_others_have_changed_their_rules_connections_are_turned_again(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def rules_of_others_change() -> None:
+        machine.kernel.forgets.clear()
+        machine.links.put_nowait(OtherRulesChanged())
+        assert await asyncio.to_thread(machine.kernel.forgets.wait, PATIENCE)
+        # Answered by the same thread, so after it.
+        assert (await machine.ask("status"))["in_force"]
+
+    caplog.set_level(logging.INFO)
+    async with running(machine):
+        await settled(machine)
+        machine.kernel.unheard = True
+        await rules_of_others_change()
+        assert not machine.kernel.unheard
+        assert "refused connections are turned again" in caplog.text
+        machine.kernel.unforgetting = KernelError(0, "nft transaction", "no")
+        await rules_of_others_change()
+        assert "not turned again yet: nft transaction: no" in caplog.text
 
 
 async def test_an_observer_that_fails_ends_the_daemon_and_leaves_the_rules(

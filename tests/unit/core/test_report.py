@@ -417,3 +417,15 @@ def test_where_nobody_is_told_why_it_says_so() -> None:
         "told": 5, "heard": 4, "problem": "no such device", "unheard": ["host (IPv6)"],
     }  # fmt: skip
     assert telling(Beside())[1] == []
+
+
+def test_where_what_is_turned_does_not_arrive_the_line_for_ufw_is_given() -> None:
+    driver = started("", HUB)
+    found = report(driver.engine, Counts({}, {}, frozenset({"docker0", "eth0"})), Tally(), 0.0)
+    mends = {p["what"]: p["mend"] for p in found["problems"] if "do not arrive" in p["what"]}
+    let_in = "let the host's own firewall take tcp port 307"
+    turned = "connections that are turned to the explainer do not arrive"
+    assert mends == {
+        f"{turned} (docker0)": f"{let_in}: ufw allow in on docker0 to any port 307 proto tcp",
+        f"{turned} (eth0)": let_in,
+    }

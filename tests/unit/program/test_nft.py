@@ -217,6 +217,21 @@ def test_what_counted_something_is_told_by_name_and_by_mark(
     assert table.counts() == Counts({}, {})
 
 
+def test_interfaces_are_turned_again_only_where_some_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, (text, *_) = opened(monkeypatch, lambda _: (0, "", ""))
+    monkeypatch.setattr(nft, "Batches", lambda: Counters({}, None))
+    assert not table.forget_unheard()
+    monkeypatch.setattr(nft, "Batches", lambda: Counters({}, {}))
+    assert not table.forget_unheard()
+    assert text.asked == []
+    monkeypatch.setattr(nft, "Batches", lambda: Counters({}, {b"docker0" + bytes(9): Count()}))
+    assert table.forget_unheard()
+    ((command, _),) = text.asked
+    assert command == "flush set inet ramfw unheard\n"
+
+
 def test_a_table_with_many_chains_is_not_loaded_into_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -242,6 +242,16 @@ def test_where_answers_do_not_arrive_nobody_is_told_for_a_while(story: Story) ->
     assert story.refuses(SIX) == REFUSED, "one that fails is enough then"
 
 
+def test_when_others_have_changed_their_rules_it_is_tried_again_as_at_first(story: Story) -> None:
+    story.unheard(MOST_UNHEARD, SIX)
+    assert story.refuses(SIX) == REFUSED
+    story.teller.try_again()
+    assert story.teller.unheard_ways(story.now) == ()
+    story.unheard(MOST_UNHEARD - 1, SIX)
+    assert story.refuses(SIX) == ANSWERED
+    story.hears(SIX)
+
+
 def test_one_that_arrives_makes_up_for_those_before(story: Story) -> None:
     story.unheard(MOST_UNHEARD - 1)
     assert story.refuses() == ANSWERED

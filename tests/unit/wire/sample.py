@@ -18,12 +18,14 @@ from ramfw.core.ruleset import (
     Field,
     FlagsMatch,
     Hook,
+    InSet,
     Jump,
     Masked,
     Match,
     NamedSet,
     RawPayload,
     Reject,
+    Remember,
     Ruleset,
     SetMark,
     SetRef,
@@ -41,6 +43,7 @@ VERSIONS = ("1.0.6", "1.1.3")
 
 LOW, HIGH = Masked(Field.CT_MARK, 0x0000FFFF), Masked(Field.CT_MARK, 0xFFFF0000)
 NAME, LATER = RawPayload(160, 64, 0xDFDFDFDFDFDFDFDF), RawPayload(176, 64, 0xDFDFDFDFDFDFDFDF)
+TURNED = (Field.IP_SADDR, Field.TCP_SPORT, Field.TCP_SEQUENCE)
 FLAGS = frozenset({"fin", "syn", "rst", "ack"})
 
 SAMPLE = Ruleset(
@@ -57,6 +60,10 @@ SAMPLE = Ruleset(
                 (Match(RawPayload(176, 8), SetRef("firsts")), Match(LATER, SetRef("names")), DROP),
                 (Match(RawPayload(176, 8), 0), ACCEPT),
             ),
+        ),
+        Chain(
+            "remember",
+            ((InSet(TURNED, "turned4"), DROP), (Remember(TURNED, "turned4"), ACCEPT)),
         ),
         Chain("high", ((SetMark(0x0000FFFF, 0x00100000),), (Match(HIGH, 0x00100000), ACCEPT))),
         Chain(
@@ -119,6 +126,13 @@ SAMPLE = Ruleset(
         NamedSet("permitted4", KEY4, frozenset({"timeout"}), data=IDS),
         NamedSet("ports", ("inet_service",), elements=frozenset({80, 443})),
         NamedSet("ranges4", KEY4, frozenset({"interval", "timeout"}), data=IDS),
+        NamedSet(
+            "turned4",
+            TURNED,
+            frozenset({"dynamic", "timeout"}),
+            lifetime=3,
+            size=16384,
+        ),
         NamedSet("uplinks", ("ifname",), elements=frozenset()),
     ),
     counters=frozenset({"entry_16"}),
