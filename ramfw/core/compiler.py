@@ -45,7 +45,7 @@ from ramfw.core.name_rules import (
 )
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
 from ramfw.core.refusals import log_refusal
-from ramfw.core.reset_rules import reset_chain, told_by_icmp
+from ramfw.core.reset_rules import as_sent, undo_nat
 from ramfw.core.ruleset import (
     ACCEPT,
     DROP,
@@ -196,8 +196,6 @@ class _Compiler:
             chains += name_chains(self._checks())
         if self.flows:
             chains += turn_chains(self.flows)
-            if ScopeName.CONTAINERS in self.scopes:
-                chains.append(reset_chain(self.marks, self.bridges))
         counters = {entry_chain_name(e.entry_id) for e in live}
         counters |= {f"{scope}_refused" for scope in ScopeName}
         counters |= {f"{scope}_audited" for scope in ScopeName}
@@ -526,10 +524,12 @@ class _Compiler:
                 (Count("revoked"), goto("refusal")),
             ),
         )
+        if forwarded:
+            yield as_sent()
         yield Chain(
             "refusal",
             (
-                *told_by_icmp(self.bridges),
+                *(undo_nat(self.bridges) if forwarded else ()),
                 (Match(Field.L4PROTO, "tcp"), Reject("tcp reset")),
                 (Reject("icmpx admin-prohibited"),),
             ),

@@ -1,67 +1,38 @@
 """The rules by which a container hears of a refusal though somebody's NAT sent it elsewhere.
 
 Pure. Where bridges show their packets to the hooks of IP (br_netfilter, which Docker loads), the
-kernel sends a reset from the forward hook straight to the bridge's port, past conntrack: it comes
-from the address that NAT put in, with which the client never spoke, so the client ignores it and
-waits. An ICMP error is translated, so it tells a first SYN, or its repetition after a second. A
-connection that is open takes no word from ICMP: it is reset before NAT, where its addresses are the
-client's own, by the next packet of it, and what went unheard is repeated after a fifth of a second.
+kernel sends a reset from the forward hook straight to the bridge's port, past conntrack: it would
+come from the address that NAT put in, with which the client never spoke. So the packet that is
+refused, which goes no further, is first written as its client sent it: the reset answers that.
+Where the reset does pass conntrack, it is given the same address once more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ramfw.core.marks import MarkLayout
-from ramfw.core.ruleset import (
-    Chain,
-    Field,
-    Hook,
-    Masked,
-    Match,
-    Reject,
-    Rule,
-    SetRef,
-    goto,
+from ramfw.core.ruleset import Chain, Field, Match, Rule, SetRef, Write, jump
+
+_AS_SENT = "as_sent"
+_WRITTEN = (
+    (Field.IP_DADDR, Field.CT_ORIGINAL_IP_DADDR),
+    (Field.IP6_DADDR, Field.CT_ORIGINAL_IP6_DADDR),
+    (Field.TCP_DPORT, Field.CT_ORIGINAL_DPORT),
 )
-from ramfw.core.turn_rules import EXPLAINER_PORT
-
-RESET_PRIORITY = -150
-"""After conntrack (-200), before anybody's NAT (-100)."""
-
-_TCP = Match(Field.L4PROTO, "tcp")
-_SENT_ELSEWHERE = Match(Field.CT_STATUS, "dnat")
 
 
-def reset_chain(marks: MarkLayout, bridges: str) -> Chain:
-    """Resets what is open and no longer permitted, but for what goes to the explainer."""
-    mark = Masked(Field.CT_MARK, marks.mask)
-    return Chain(
-        "reset_prerouting",
-        (
-            (
-                _SENT_ELSEWHERE,  # first, for it is cheap, and nearly nothing else is
-                Match(Field.CT_DIRECTION, "original"),
-                _TCP,
-                *_from(bridges),
-                Match(mark, 0, negated=True),
-                Match(mark, SetRef("live"), negated=True),
-                Match(Field.CT_REPLY_SPORT, EXPLAINER_PORT, negated=True),
-                goto("refuse_marked"),
-            ),
-        ),
-        Hook("prerouting", RESET_PRIORITY),
-    )
+def as_sent() -> Chain:
+    """Writes a packet's destination as it was before any NAT."""
+    return Chain(_AS_SENT, tuple((Write(field, original),) for field, original in _WRITTEN))
 
 
-def told_by_icmp(bridges: str) -> Iterable[Rule]:
-    """The refusal of a container's first SYN, if NAT has sent it elsewhere."""
-    new = Match(Field.CT_STATE, frozenset({"new"}))
-    yield _SENT_ELSEWHERE, new, _TCP, *_from(bridges), Reject("icmpx admin-prohibited")
-
-
-def _from(bridges: str) -> tuple[Match, Match]:
-    return (
+def undo_nat(bridges: str) -> Iterable[Rule]:
+    """What comes before a container's connection is reset, if NAT has sent it elsewhere."""
+    yield (
+        Match(Field.CT_STATUS, "dnat"),
+        Match(Field.CT_DIRECTION, "original"),
+        Match(Field.L4PROTO, "tcp"),
         Match(Field.IIFNAME, SetRef(bridges)),
         Match(Field.IIFNAME, SetRef("uplinks"), negated=True),
+        jump(_AS_SENT),
     )

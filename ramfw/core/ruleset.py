@@ -27,7 +27,9 @@ class Field(StrEnum):
     CT_STATE = "ct state"
     CT_MARK = "ct mark"
     CT_STATUS = "ct status"
-    CT_REPLY_SPORT = "ct reply proto-src"
+    CT_ORIGINAL_IP_DADDR = "ct original ip daddr"
+    CT_ORIGINAL_IP6_DADDR = "ct original ip6 daddr"
+    CT_ORIGINAL_DPORT = "ct original proto-dst"
     META_MARK = "meta mark"
     PRIORITY = "meta priority"
     FIB_TYPE = "fib daddr type"
@@ -156,6 +158,14 @@ class SetPacketMark:
 
 
 @dataclass(frozen=True, slots=True)
+class Write:
+    """Write what one field says into another of the packet; its checksums follow."""
+
+    field: Field
+    source: Field
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of the packet: accept, drop, return, or jump and goto to a chain."""
 
@@ -245,6 +255,7 @@ Statement = (
     | Count
     | SetMark
     | SetPacketMark
+    | Write
     | Verdict
     | Reject
     | Queue

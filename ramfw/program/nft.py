@@ -13,7 +13,6 @@ from dataclasses import replace
 from socket import socket
 from typing import Any
 
-from ramfw.core.reset_rules import RESET_PRIORITY
 from ramfw.core.ruleset import Match, NamedSet, Ruleset, SetRef
 from ramfw.core.tablestate import Counts, HeldGrant, TableState
 from ramfw.core.transaction import AddRule, AddTable, FlushSet, Operation, Transaction
@@ -179,10 +178,6 @@ class Nft:
         hook = f"type nat hook output priority {TURN_PRIORITY};"
         if not self._can(f"{turn}add chain inet {PROBE_TABLE} turn {{ {hook} }}\n"):
             return Turning.NONE, "the kernel cannot redirect (CONFIG_NFT_NAT, CONFIG_NFT_REDIR)"
-        early = f"type filter hook prerouting priority {RESET_PRIORITY};"
-        reject = f"add rule inet {PROBE_TABLE} early reject\n"
-        if not self._can(f"{PROBE}add chain inet {PROBE_TABLE} early {{ {early} }}\n{reject}"):
-            return Turning.NONE, "the kernel cannot refuse before NAT (Linux 5.9 can)"
         if not self._can(f"{PROBE}{rule} fib daddr type local fib daddr oifname lo accept\n"):
             return Turning.SOCKETS, "the kernel has no fib expression (CONFIG_NFT_FIB_INET)"
         return Turning.ALL, ""

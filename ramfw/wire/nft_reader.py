@@ -52,10 +52,11 @@ from ramfw.core.ruleset import (
     Tag,
     Untag,
     Verdict,
+    Write,
 )
 
 TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
-NUMERIC = ("port", "length", "doff", "proto-src", "sequence")
+NUMERIC = ("port", "length", "doff", "sequence")
 NUMBERS = frozenset(name for name in Field if name.value.endswith(NUMERIC))
 MARKS = frozenset({Field.CT_MARK, Field.META_MARK})
 FIELDS = sorted(Field, key=lambda f: -len(f.value.split()))
@@ -415,6 +416,11 @@ def _match(tokens: list[str]) -> tuple[Statement, list[str]]:
         return InSet(key, name[1:], negated), rest[2 if negated else 1 :]
     if rest[0] == "vmap" and rest[1].startswith("@"):
         return Dispatch(rest[1][1:], left), rest[2:]
+    if rest[0] == "set":
+        source, rest = _expression(rest[1:])
+        if not isinstance(left, Field) or not isinstance(source, Field):
+            raise _NotOursError
+        return Write(left, source), rest
     negated = rest[0] == "!="
     if rest[0] in ("!=", "=="):
         rest = rest[1:]

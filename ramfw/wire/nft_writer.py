@@ -40,6 +40,7 @@ from ramfw.core.ruleset import (
     Tag,
     Untag,
     Verdict,
+    Write,
 )
 from ramfw.core.transaction import (
     AddChain,
@@ -197,6 +198,8 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
         case SetPacketMark(kept, value):
             more = f" | {value:#010x}" if value else ""
             return f"meta mark set meta mark & {kept:#010x}{more}"
+        case Write(field, source):
+            return f"{field} set {source}"
         case Verdict(kind, chain):
             return f"{kind} {chain}" if chain else kind
         case Reject(reason):

@@ -257,7 +257,6 @@ def test_a_machine_without_the_binding_is_told_what_brings_it(
     ("lacks", "turning", "says"),
     [
         (" hook output ", Turning.NONE, "cannot redirect"),
-        (" hook prerouting ", Turning.NONE, "cannot refuse before NAT"),
         (" fib ", Turning.SOCKETS, "fib expression"),
         ("nothing of it", Turning.ALL, ""),
     ],
