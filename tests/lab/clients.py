@@ -20,6 +20,7 @@ from tests.lab.container import Container
 from tests.lab.engines import (
     MADE,
     Engine,
+    dockerfile,
     newer_in_container,
     newer_on_host,
     own_in_container,
@@ -69,6 +70,8 @@ class Client:
     run: Callable[[Places], Outcome]
     without_ca: str
     with_ca: str
+    waited: Callable[[Outcome], float] = lambda refused: refused.seconds
+    """Seconds until it has said so."""
 
     @property
     def key(self) -> str:
@@ -85,6 +88,8 @@ def places(host: Host, newer: Engine) -> Iterator[Places]:
     # What a client reads and makes when it runs for the first time is not what is measured.
     for engine in (newer, inner, own_inner):
         engine.run("docker", "images")
+    for run in (_step_on_host(host, "true"), inner.step("true"), own_inner.step("true")):
+        assert run.ok, run.output
     for program in ("podman", "buildah"):
         host.run(*_podman(host, program), "images")
         outer.run(*_inside(program), "images")
@@ -122,11 +127,33 @@ def _build(host: Host, *, kit: bool) -> Outcome:
     )
 
 
+def _step_on_host(host: Host, command: str) -> Outcome:
+    """A command in a build by the host's engine: a container on its bridge."""
+    return host.namespace.run(
+        *("docker", "--host", host.docker_url, "build", "--no-cache", "-"),
+        stdin=dockerfile(command).replace("\\n", "\n"),
+        env={"DOCKER_BUILDKIT": "1"},
+    )
+
+
+def _in_step(refused: Outcome) -> float:
+    """When the refusal was printed, by BuildKit's own clock, which begins with the step.
+
+    What the build does before that, with other registries, is none of it.
+    """
+    found = re.search(r"^#\d+ (\d+\.\d+) wget: server returned", refused.output, re.MULTILINE)
+    if found is None:
+        raise AssertionError(refused.output)
+    return float(found[1])
+
+
+WGET = "busybox wget -O - https://ghcr.io/v2/"
 SKOPEO = ("skopeo", "inspect", "--insecure-policy", f"docker://{IMAGE}")
 CURL = ("curl", "-sS", "--max-time", "10", "https://ghcr.io/v2/")
 DOCKER = "dockerd --version"
 NEWER_DOCKER = f"chroot {MADE}/root dockerd --version"
 NEWER_CTR = f"chroot {MADE}/root containerd --version"
+STEP = "`RUN wget` in a `docker build` (BuildKit in dockerd)"
 PULL, BUILD_KIT, CTR = "`docker pull`", "`docker build` (BuildKit in dockerd)", "`ctr images pull`"
 
 CLIENTS = (
@@ -175,6 +202,30 @@ CLIENTS = (
         lambda at: at.inner.build(IMAGE),
         IN_CERTIFICATE,
         IN_STATUS,
+    ),
+    Client(
+        STEP,
+        DOCKER,
+        lambda at: _step_on_host(at.host, WGET),
+        IN_STATUS,
+        IN_STATUS,
+        _in_step,
+    ),
+    Client(
+        f"{STEP} in a container",
+        DOCKER,
+        lambda at: at.own_inner.step(WGET),
+        IN_STATUS,
+        IN_STATUS,
+        _in_step,
+    ),
+    Client(
+        f"{STEP} in a container",
+        NEWER_DOCKER,
+        lambda at: at.inner.step(WGET),
+        IN_STATUS,
+        IN_STATUS,
+        _in_step,
     ),
     Client(
         CTR,
@@ -299,10 +350,13 @@ def _version(client: Client) -> str:
 def _important(output: str) -> str:
     """The line that tells why, without what changes from run to run."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    words = ("403", GHCR.name, "certificate problem")
-    telling = (one for one in reversed(lines) if any(word in one for word in words))
-    line = next(telling, lines[-1])
-    line = re.sub(r'time="[^"]*" ', "", line)
+    # The message itself, or else what comes nearest.
+    for words in ((MESSAGE,), ("403", GHCR.name, "certificate problem"), ("",)):
+        telling = [one for one in lines if any(word in one for word in words)]
+        if telling:
+            break
+    line = re.sub(r'time="[^"]*" ', "", telling[-1])
+    line = re.sub(r"^(#\d+ )?\d+\.\d+ ", "", line)
     line = re.sub(r"\x1b\[[0-9;]*m", "", line)
     return "`" + line.replace("|", "\\|").replace("`", "'") + "`"
 

@@ -31,10 +31,17 @@ PREPARE_CONTAINER = """
     mount -t tmpfs tmpfs /var/lib/docker
     ln -s /run /var/run
 """
+# A build's own steps are containers, for which runc makes cgroups.
+IN_CONTAINER = "mount -o remount,rw /sys/fs/cgroup"
 # What it does here is to pull and to build, so it has no network for containers of its own.
 DOCKERD = ("dockerd", "--iptables=false", "--ip6tables=false")
 ENVIRONMENT = ("env", "HOME=/root", "PATH=/usr/sbin:/usr/bin:/bin")
 IN_ROOT = ("chroot", PLACE, *ENVIRONMENT)
+
+
+def dockerfile(command: str) -> str:
+    """A build that runs a command in an image of a permitted registry; newlines are escaped."""
+    return f"FROM docker.io/library/app:1\\nRUN {command}\\n"
 
 
 class Engine:
@@ -55,6 +62,11 @@ class Engine:
         """Have it build from an image, with BuildKit or with the classic builder."""
         chosen = f"DOCKER_BUILDKIT={int(kit)} docker build --no-cache -"
         return self.run("sh", "-c", f"echo 'FROM {image}' | {chosen}")
+
+    def step(self, command: str) -> Outcome:
+        """Have BuildKit run a command in a build, as a container on the network that it has."""
+        chosen = "DOCKER_BUILDKIT=1 docker build --no-cache --network=host -"
+        return self.run("sh", "-c", f"printf '{dockerfile(command)}' | {chosen}")
 
     def ctr(self, image: str) -> Outcome:
         """Have its containerd pull."""
@@ -101,7 +113,11 @@ def _running(
         *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN"),
         *("--security-opt", "seccomp=unconfined", "--security-opt", "systempaths=unconfined"),
         *options,
-        command=("sh", "-ec", f"{prepare}\nexec {' '.join((*before, *DOCKERD, '--bridge=none'))}"),
+        command=(
+            "sh",
+            "-ec",
+            f"{IN_CONTAINER}\n{prepare}\nexec {' '.join((*before, *DOCKERD, '--bridge=none'))}",
+        ),
     )
     said = host.namespace.start(
         "docker", "--host", host.docker_url, "logs", "--follow", container.id

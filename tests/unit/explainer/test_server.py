@@ -113,6 +113,18 @@ async def test_a_client_that_checks_refuses_the_certificate_at_once(running: Run
     assert await within(SOON, running.get("ghcr.io"))
 
 
+async def test_a_client_that_knows_only_old_ciphers_is_told_too(running: Running) -> None:
+    old = careless()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0")
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", running.port, ssl=old, server_hostname="ghcr.io"
+    )
+    writer.write(b"GET /v2/ HTTP/1.1\r\nHost: ghcr.io\r\n\r\n")
+    assert ABOUT_GHCR.encode() in await within(SOON, reader.read())
+    writer.close()
+
+
 async def test_without_a_name_the_address_and_the_port_are_told(running: Running) -> None:
     answer = await within(SOON, running.get(""))
     (error,) = json.loads(answer.partition(b"\r\n\r\n")[2])["errors"]
