@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import itertools
 import os
 import socket
 import struct
@@ -29,6 +30,10 @@ _SO_ATTACH_FILTER = 26
 _SO_RCVBUFFORCE = 33
 _RECEIVE = 4 << 20  # bytes: others' largest commits fit
 _DATAGRAM = 1 << 17
+_A_READING = 64
+"""Datagrams; then the loop sees to other things."""
+_LONGEST_UNTOLD = 1.0
+"""Seconds for which it is read on before a loss is told."""
 
 _LOAD_WORD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALL = 0xFFFFFFFF
@@ -82,19 +87,38 @@ class TamperWatch:
         self._socket.close()
 
     async def changes(self) -> AsyncGenerator[TableTouched | OtherRulesChanged, None]:
-        """Each commit of somebody else, and whether it touched the table, until closed."""
+        """Each commit of somebody else, and whether it touched the table, until closed.
+
+        Of what the kernel could not keep nothing is known: somebody unknown may have touched the
+        table. From the first event that it drops it drops all until everything was read, and says
+        so once. So that is told when nothing is left, and once a second while it goes on.
+        """
         loop = asyncio.get_running_loop()
-        while True:
+        tell_at: float | None = None
+        """When it is told at the latest that something was lost."""
+        for number in itertools.count(1):
+            if number % _A_READING == 0:
+                await asyncio.sleep(0)  # others have their turn, however much comes
             try:
-                datagram = await loop.sock_recv(self._socket, _DATAGRAM)
+                if tell_at is None:
+                    datagram = await loop.sock_recv(self._socket, _DATAGRAM)
+                else:
+                    datagram = self._socket.recv(_DATAGRAM)
+            except BlockingIOError:
+                tell_at = None
+                yield TableTouched(0, "")
+                continue
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise ObserveError(f"nf_tables' events: {error.strerror}") from error
-                # Something was lost: it may have been ours to see.
-                yield TableTouched(0, "")
+                tell_at = loop.time() + _LONGEST_UNTOLD if tell_at is None else tell_at
+                self._touched.clear()  # whose commits these were may be among the lost
                 continue
             for event in self._read(datagram):
                 yield event
+            if tell_at is not None and tell_at <= loop.time():
+                tell_at = loop.time() + _LONGEST_UNTOLD
+                yield TableTouched(0, "")
 
     def _read(self, datagram: bytes) -> Iterable[TableTouched | OtherRulesChanged]:
         for change in changes(datagram):
