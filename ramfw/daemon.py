@@ -395,11 +395,14 @@ class Daemon:
     def _decide(self, decision: Decide) -> None:
         if self._openings is not None:
             now = time.monotonic()
-            self._openings.decide(self._teller.prepare(decision, now))
+            fates = self._teller.prepare(decision, now)
+            if decision.told and self._refusals is not None:
+                self._refusals.foresee(told.packet for told in decision.told)
+            self._openings.decide(fates)
             if decision.told:
-                # Whose connection it is can be asked for while its client waits, not when it ends.
-                self._read_refusals()
+                # At once: what the client sends again before it hears the answer is reset.
                 self._teller.tell(now)
+                self._read_refusals()
 
     def _program_at_once(self, command: Program) -> Event | None:
         """Commit a transaction of grants here and now, for somebody waits for them.

@@ -11,6 +11,7 @@ lost, all that they may have told is forgotten. A flow that is not known is refu
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ MOST_REFUSALS = 200
 """Refusals that are remembered; the oldest go first."""
 MOST_REFUSED_FLOWS = 1024
 """Flows for which it is known why, until the kernel's copy of the refused packet comes."""
+LONGEST_TOLD = 5.0
+"""Seconds for which packets of a flow whose client was told why are dropped that were on their way
+here before: a reset for one of them would overtake the answer."""
 MOST_ALIKE = 1024
 """Hellos and requests whose judgement is remembered; then it begins anew."""
 NOTHING_KNOWN = "nothing is known about this host"
@@ -87,6 +91,7 @@ class NameCheck:
         self.refusals: dict[tuple[str, int, str], NameRefusal] = {}
         self._by_flow: dict[Hashable, NameRefusal] = {}
         self._told: list[Told] = []
+        self._told_at: dict[Hashable, float] = {}
 
     def follow(self, policy: Policy, entries: Mapping[int, Entry], now: float) -> None:
         """Judge by this policy from now on; flows of entries that are gone are refused."""
@@ -112,6 +117,7 @@ class NameCheck:
                     self._unseen.pop(copy.key, None)
                     self._settled.pop(copy.key, None)
                     self._judged.pop(copy.key, None)
+                    self._told_at.pop(copy.key, None)
             elif self._flows.acknowledged(copy.key, copy.acknowledged, now):
                 entry_id = self._judged.pop(copy.key, None)
                 if entry_id is not None:
@@ -140,6 +146,8 @@ class NameCheck:
             case first_bytes.Judge(opening):
                 return self._judge(segment, opening, leases, now)
             case first_bytes.Refuse(reason):
+                if now < self._told_at.get(segment.key, -math.inf) + LONGEST_TOLD:
+                    return Fate(segment.handle, dropped=True)
                 return self._refuse(segment, "", reason, now)
 
     def _segment(self, segment: HeldSegment, now: float) -> first_bytes.Verdict:
@@ -169,7 +177,7 @@ class NameCheck:
         else:
             name = (judgement.host if isinstance(judgement, Unknown) else None) or ""
             reason = NOTHING_KNOWN
-        self._tell(segment, opening, name)
+        self._tell(segment, opening, name, now)
         return self._refuse(segment, name, reason, now)
 
     def _judgement(
@@ -256,7 +264,7 @@ class NameCheck:
             return Fate(segment.handle)
         self._flows.refused(segment.key, now)
         name, reason = ("", NOTHING_KNOWN) if found is None else (found.place.name, REGISTRY)
-        self._tell(segment, opening, name)
+        self._tell(segment, opening, name, now)
         return self._refuse(segment, name, reason, now)
 
     def _unknown(self, scope: ScopeName) -> UnknownHosts:
@@ -276,7 +284,7 @@ class NameCheck:
         """Why this flow was refused: told once, to whoever sees the kernel's copy of its packet."""
         return self._by_flow.pop(flow, None)
 
-    def _tell(self, segment: HeldSegment, opening: Opening, name: str) -> None:
+    def _tell(self, segment: HeldSegment, opening: Opening, name: str, now: float) -> None:
         """Have its sender told why; in audit mode it goes on."""
         if self._policy is None or self._policy.mode is Mode.AUDIT:
             return
@@ -284,6 +292,7 @@ class NameCheck:
         message = refusal_message(self._policy, host)
         told = Told(segment.handle, segment.scope, segment.packet, opening, host, message)
         self._told.append(told)
+        _remember(self._told_at, segment.key, now, MOST_REFUSED_FLOWS)
 
     def take_told(self) -> tuple[Told, ...]:
         """What is to be told of the packets that were refused since."""

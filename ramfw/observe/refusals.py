@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from ipaddress import ip_address
 
 from ramfw.core.events import Address, Reason, Refusal
@@ -39,19 +39,31 @@ class RefusalLog:
         self._sockets = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
         self._sockets.setblocking(False)  # noqa: FBT003 - the socket module's own form
         self._sequence = 0
+        self._foreseen: dict[tuple[Hashable, ...], int | None] = {}
 
     def close(self) -> None:
         self.socket.close()
         self._sockets.close()
 
+    def foresee(self, packets: Iterable[bytes]) -> None:
+        """Look whose these packets are, which are about to be refused, while their clients wait.
+
+        Once a client was told why, its socket may be gone before `read` can ask for it.
+        """
+        for held in packets:
+            if (found := packet.headers(held)) is not None:
+                self._foreseen[_ends(found)] = self._cgroup(found)
+
     def read(self) -> tuple[Refusal, ...]:
         """What waits now."""
-        return tuple(
+        refusals = tuple(
             refusal
             for datagram in self._datagrams()
             for logged in _packets(datagram)
             if (refusal := self._refusal(logged)) is not None
         )
+        self._foreseen.clear()
+        return refusals
 
     def _datagrams(self) -> Iterator[bytes]:
         for _ in range(_A_READING):
@@ -83,10 +95,14 @@ class RefusalLog:
             port=found.dport,
             protocol=_PROTOCOLS.get(found.protocol, str(found.protocol)),
             uid=None if logged.uid < 0 else logged.uid,
-            cgroup=self._cgroup(found) if logged.uid >= 0 else None,
+            cgroup=self._cgroup_of(found) if logged.uid >= 0 else None,
             names=known.names,
             after=known.after,
         )
+
+    def _cgroup_of(self, found: packet.Headers) -> int | None:
+        ends = _ends(found)
+        return self._foreseen[ends] if ends in self._foreseen else self._cgroup(found)
 
     def _cgroup(self, found: packet.Headers) -> int | None:
         """The cgroup of the socket, if it is still there: one that was turned is."""
@@ -100,6 +116,10 @@ class RefusalLog:
             return sock_diag.cgroup_id(self._sockets.recv(DATAGRAM), self._sequence)
         except (OSError, ValueError):
             return None
+
+
+def _ends(found: packet.Headers) -> tuple[Hashable, ...]:
+    return found.protocol, found.source, found.sport, found.destination, found.dport
 
 
 def _packets(datagram: bytes) -> list[nflog.Logged]:

@@ -19,6 +19,8 @@ MAX_ANSWER = 1200
 """Bytes of an answer that fit into one packet on every path: IPv6's least MTU, less headers."""
 
 _TIMESTAMPS = 8  # an option's kind (RFC 7323)
+_AHEAD = 1 << 30
+"""By how much an answer's timestamp is after the last that its segment's sender had seen then."""
 _ENDED, _NOTHING = 0, 1
 _HEADER = struct.Struct("!HHIIBBHHH")
 _HEADER_SIZE = 20
@@ -114,7 +116,11 @@ def checksum(key: FlowKey, body: bytes) -> int:
 
 
 def _timestamps(packet: bytes, segment: TcpSegment) -> bytes:
-    """The option as an answer has it: a receiver may drop what comes without it (RFC 7323, 3.2)."""
+    """The option as an answer has it: a receiver may drop what comes without it (RFC 7323, 3.2).
+
+    The server may have acknowledged earlier segments since this one was sent, and what is older
+    than that is dropped (5.3). So it is far ahead: any that is less than 2**31 ahead is taken.
+    """
     position = segment.transport + _HEADER_SIZE
     while position < segment.start and packet[position] != _ENDED:
         if packet[position] == _NOTHING:
@@ -125,7 +131,8 @@ def _timestamps(packet: bytes, segment: TcpSegment) -> bytes:
             break
         if packet[position] == _TIMESTAMPS and length == 2 + _STAMPS.size:
             sent, echoed = _STAMPS.unpack_from(packet, position + 2)
-            return bytes((_NOTHING, _NOTHING, _TIMESTAMPS, length)) + _STAMPS.pack(echoed, sent)
+            stamps = _STAMPS.pack((echoed + _AHEAD) % _MODULUS, sent)
+            return bytes((_NOTHING, _NOTHING, _TIMESTAMPS, length)) + stamps
         position += length
     return b""
 

@@ -6,6 +6,8 @@ The connection has its server by then. What the server sees of it is the handsha
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,9 +16,9 @@ from tests.lab.addresses import CDN_BAD, GHCR, HUB, PROXY
 from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.internet import Internet
-from tests.lab.opener import ACCESS_DENIED, HEAR, Met, hello, opens
+from tests.lab.opener import ACCESS_DENIED, AWAIT, HEAR, Met, begins, hello, opens
 from tests.lab.policies import DOCKER_IO, REGISTRIES, STRICT, policy
-from tests.lab.space import Outcome
+from tests.lab.space import Outcome, wait_until
 from tests.lab.test_names import APP, GOOD, containerd, docker, names, podman, refusals, skopeo
 
 ORGANIZATION = policy(DOCKER_IO, GOOD, containers=REGISTRIES, host=REGISTRIES)
@@ -34,6 +36,12 @@ def telling(host: Host) -> tuple[int, int]:
     """How many were told, and how many of them heard it."""
     found = names(host)["telling"]
     return found["told"], found["heard"]
+
+
+def held(host: Host) -> int:
+    """How many packets the rules have put into the queue."""
+    listed = host.namespace.sh("nft list counter inet ramfw openings")
+    return int(listed.split("packets")[1].split()[0])
 
 
 def problems(host: Host) -> str:
@@ -138,6 +146,26 @@ def test_hello_in_many_pieces_is_answered_behind_its_last_byte(host: Host) -> No
     met = opens(container, GHCR.v4, 443, *steps)
 
     assert met == Met(ACCESS_DENIED, "")
+    assert telling(host) == (1, 1)
+
+
+@pytest.mark.parametrize("of_container", [True, False], ids=["container", "host"])
+def test_slow_daemon_is_heard_as_well(host: Host, of_container: bool) -> None:  # noqa: FBT001
+    """All pieces wait for it. The server takes the first ones long after the last one was sent."""
+    who: Host | Container = host.container() if of_container else host
+    daemon = host.start_ramfw(policy(DOCKER_IO, GOOD, containers=STRICT))
+    first = hello("ghcr.io")
+    pieces = ("pieces", first[:4]), ("send", first[4:]), ("send", "and more")
+    client = begins(who, HUB.v4, 443, AWAIT, *pieces, HEAR)
+
+    daemon.send(signal.SIGSTOP)
+    client.send(signal.SIGUSR1)
+    wait_until(lambda: held(host) > 1, 3, "several packets of it wait")
+    time.sleep(0.5)  # what a slow machine takes; TCP's own patience is 0.2
+    daemon.send(signal.SIGCONT)
+
+    client.wait()
+    assert Met(*json.loads(client.lines[-1])) == Met(ACCESS_DENIED, "")
     assert telling(host) == (1, 1)
 
 

@@ -91,7 +91,26 @@ def test_other_name_is_refused_with_its_reason() -> None:
     story.opens()
     assert story.sends(client_hello(OTHER)) == Fate(HANDLE, REFUSED)
     assert story.reasons == [(OTHER, "the name is not permitted")]
-    assert story.sends(b"more", 500) == Fate(HANDLE, REFUSED)
+
+
+def test_what_was_on_its_way_when_its_client_was_told_is_dropped_not_reset() -> None:
+    """A reset would overtake the answer. Later, or where nobody is told, there is one."""
+    told, audited = Story(), Story(body=f'{STRICT}[enforcement]\nmode = "audit"\n')
+    gone, passed_on = Fate(HANDLE, dropped=True), Fate(HANDLE, REFUSED)
+    for story, then in ((told, gone), (audited, passed_on)):
+        story.opens()
+        assert story.sends(client_hello(OTHER)) == passed_on
+        assert story.sends(b"more", 500) == then
+        assert story.sends(b"", 504, Flags(fin=True)) == then
+    told.now = name_check.LONGEST_TOLD
+    assert told.sends(b"more", 500) == passed_on
+
+
+def test_new_connection_of_a_client_that_was_told_is_judged_anew() -> None:
+    story = Story()
+    for first in (FIRST, 2 * FIRST):
+        story.opens(first)
+        assert story.sends(client_hello(OTHER), first - FIRST) == Fate(HANDLE, REFUSED)
 
 
 def test_beginning_that_was_not_seen_is_refused_in_strict() -> None:

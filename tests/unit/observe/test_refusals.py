@@ -112,6 +112,21 @@ def test_a_refused_connection_is_told_with_its_name(monkeypatch: pytest.MonkeyPa
     log.close()
 
 
+def test_whose_connection_it_is_was_asked_while_its_client_waited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel knows of the socket once: when its client was told why, it is gone."""
+    refused = tcp(HOST, GHCR, flags=packet.ACK)
+    log = listening(monkeypatch, copy(refused, uid=1000), copy(refused, uid=1000), cgroup=77)
+    log.foresee([refused])
+    monkeypatch.setattr(log, "_cgroup", lambda _: None)
+
+    assert [refusal.cgroup for refusal in log.read()] == [77, 77]
+    # What was foreseen does not outlast it: the ports may be another's by then.
+    log._datagrams = lambda: iter([copy(refused, uid=1000)])  # type: ignore[method-assign]
+    assert [refusal.cgroup for refusal in log.read()] == [None]
+
+
 @pytest.mark.parametrize(
     ("payload", "prefix", "told"),
     [
