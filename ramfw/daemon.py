@@ -19,7 +19,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -85,10 +84,9 @@ from ramfw.observe.resolver import Resolver
 from ramfw.observe.tamper import TamperWatch
 from ramfw.prober import PROBER_SOCKET
 from ramfw.prober.asking import ask
+from ramfw.program.ahead import Ahead
 from ramfw.program.batches import Batches, only_grants
-from ramfw.program.kernel import Kernel
 from ramfw.program.lock import NETLINK_NETFILTER
-from ramfw.program.nft import Nft
 from ramfw.program.teller import Teller
 from ramfw.state import State
 from ramfw.watchdog import BEAT
@@ -120,11 +118,12 @@ RELOAD_PATIENCE = 8.0
 class Daemon:
     """One engine, one kernel table, one control socket."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - all that it is wired to
         self,
         policy_path: Path,
         control_path: Path,
         show_life: Callable[[], None],
+        ahead: Ahead,
         state: State | None = None,
         prober: Path = PROBER_SOCKET,
     ) -> None:
@@ -151,8 +150,8 @@ class Daemon:
         self._unloading = False
         self._unforeseen: Exception | None = None
         # libnftables' contexts are made and used in this one thread only.
-        self._kernel_thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
-        self._kernel: Kernel = self._kernel_thread.submit(Nft).result()
+        self._kernel_thread = ahead.thread
+        self._kernel = ahead.kernel()
         self._kernel_lock = threading.Lock()
         self._lock_problem = self._kernel_thread.submit(self._lock_table).result()
         owner = self._kernel.shared_socket()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ramfw import journal, memory, policyfile
 from ramfw.core.policy import Policy
-from ramfw.daemon import Daemon
 from ramfw.errors import PolicyError
 from ramfw.prober import PROBER_SOCKET
+from ramfw.program.ahead import Ahead
 from ramfw.state import State
 from ramfw.watchdog import Watchdog
 
@@ -30,9 +30,13 @@ def run(
     """
     memory.bound()
     _log_to_stderr()
+    watchdog = Watchdog()
+    ahead = Ahead()
+    from ramfw.daemon import Daemon  # noqa: PLC0415 - while the kernel answers
+
     state = State(directory) if directory else None
     loaded = _policy_at_start(policy, state)
-    daemon = Daemon(policy, control, Watchdog().beat, state, prober)
+    daemon = Daemon(policy, control, watchdog.beat, ahead, state, prober)
     asyncio.run(daemon.run(*loaded))
     return 0
 

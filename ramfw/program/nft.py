@@ -27,9 +27,9 @@ from ramfw.wire.nft_writer import OWN, kind, write, write_rule
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
-LARGE, MANY_CHAINS = 1 << 17, 1000
-"""Bytes of a transaction's text, from which on nft gets a process of its own; and chains that the
-table has, for libnftables loads them all."""
+LARGE, MANY_CHAINS, MANY_ELEMENTS = 1 << 17, 1000, 500
+"""Bytes of a transaction's text, from which on nft gets a process of its own; chains that the
+table has, for libnftables loads them all; and elements of a set that is listed."""
 ABSENT = "No such file or directory"
 _NUMBER = struct.Struct("=I")
 NOT_PERMITTED = "Operation not permitted"
@@ -62,6 +62,15 @@ def _open_large() -> NftProcess | None:
     return None if nft is None else NftProcess(nft)
 
 
+def _is_held(name: str, most: int) -> bool:
+    """Whether a set of the table has more than so many elements, or may have."""
+    try:
+        with Batches() as batches:
+            return any(number >= most for number, _ in enumerate(batches.counted(name)))
+    except KernelError as error:
+        return error.errno != errno.ENOENT
+
+
 class Nft:
     """The table `inet ramfw` of the network namespace that the process is in."""
 
@@ -74,7 +83,9 @@ class Nft:
         self._lists.set_stateless_output(True)
         self._lists.set_numeric_prio_output(True)
         self._by_hand: Batches | None = None
-        self._holds_much = False
+        self._answers: dict[str, bool] = {}
+        self._by_xt = False
+        self._holds_much = _is_held("live", MANY_CHAINS)
         """Whether libnftables would load much of the table before it changes anything."""
 
     def run(self, transaction: Transaction) -> None:
@@ -166,6 +177,7 @@ class Nft:
         except KernelError:
             pass
         else:
+            self._by_xt = True
             return WatchForm.XT, ""
         if self._can(f"{PROBE}add rule inet {PROBE_TABLE} probe log group {ANSWER_GROUP}\n"):
             return WatchForm.COPY, "the kernel has no NFQUEUE (CONFIG_NFT_QUEUE)"
@@ -174,11 +186,17 @@ class Nft:
     def turning(self) -> tuple[Turning, str]:
         """Which refused connections can be turned, and what hinders more. Changes nothing."""
         rule = f"add rule inet {PROBE_TABLE} probe"
-        turn = f"{PROBE}{rule} ct status dnat meta l4proto tcp redirect to :{EXPLAINER_PORT}\n"
         hook = f"type nat hook output priority {TURN_PRIORITY};"
-        if not self._can(f"{turn}add chain inet {PROBE_TABLE} turn {{ {hook} }}\n"):
+        turn = (
+            f"{rule} ct status dnat meta l4proto tcp redirect to :{EXPLAINER_PORT}\n"
+            f"add chain inet {PROBE_TABLE} turn {{ {hook} }}\n"
+        )
+        route = f"{rule} fib daddr type local fib daddr oifname lo accept\n"
+        if self._can(f"{PROBE}{turn}{route}"):
+            return Turning.ALL, ""
+        if not self._can(f"{PROBE}{turn}"):
             return Turning.NONE, "the kernel cannot redirect (CONFIG_NFT_NAT, CONFIG_NFT_REDIR)"
-        if not self._can(f"{PROBE}{rule} fib daddr type local fib daddr oifname lo accept\n"):
+        if not self._can(f"{PROBE}{route}"):
             return Turning.SOCKETS, "the kernel has no fib expression (CONFIG_NFT_FIB_INET)"
         return Turning.ALL, ""
 
@@ -195,14 +213,20 @@ class Nft:
         return self._can(f"{PROBE}{named}add rule inet {PROBE_TABLE} probe {compared}\n")
 
     def _can(self, text: str) -> bool:
-        # In a process of its own: the table of an earlier daemon may be large.
-        self._large.set_dry_run(True)
+        """Asked once: what a kernel can does not change while a daemon lives."""
+        if text not in self._answers:
+            self._answers[text] = self._could(text)
+        return self._answers[text]
+
+    def _could(self, text: str) -> bool:
+        context = self._apart(self._large, much=self._holds_much)
+        context.set_dry_run(True)
         try:
-            self._command(self._large, text, "nft check")
+            self._command(context, text, "nft check")
         except KernelError:
             return False
         finally:
-            self._large.set_dry_run(False)
+            context.set_dry_run(False)
         return True
 
     def check(self, transaction: Transaction) -> None:
@@ -249,20 +273,30 @@ class Nft:
 
     def _listing_of(self, named: NamedSet) -> Iterator[str]:
         # One command a set: of several in one batch, nft 1.0.6 finds only the last.
-        return self._lines(f"list {kind(named)} {OWN} {named.name}")
+        much = _is_held(named.name, MANY_ELEMENTS)
+        return self._lines(f"list {kind(named)} {OWN} {named.name}", much=much)
 
     def _terse_listing(self) -> Iterator[str]:
-        self._lists.set_terse_output(True)
-        try:
-            yield from self._lines(f"list table {OWN}")
-        finally:
-            self._lists.set_terse_output(False)
+        # Of an xt target libxtables has something to say to stderr, each time.
+        much = self._holds_much or self._by_xt
+        yield from self._lines(f"list table {OWN}", much=much, terse=True)
 
-    def _lines(self, command: str) -> Iterator[str]:
-        if isinstance(self._lists, NftProcess):
-            yield from self._lists.lines(command)
+    @staticmethod
+    def _apart(process: Any, *, much: bool) -> Any:  # noqa: ANN401
+        """Where to ask what changes nothing.
+
+        A process takes ten times as long, so only where there is much. Else a context that was
+        never used: nft 1.0.6 takes what it has only tried, or listed in part, for what is there.
+        """
+        return process if much else _text_context()
+
+    def _lines(self, command: str, *, much: bool, terse: bool = False) -> Iterator[str]:
+        context = self._apart(self._lists, much=much)
+        context.set_terse_output(terse)
+        if isinstance(context, NftProcess):
+            yield from context.lines(command)
         else:
-            yield from self._command(self._lists, command, "nft list").splitlines()
+            yield from self._command(context, command, "nft list").splitlines()
 
     def counts(self) -> Counts:
         """See `Kernel.counts`. What counted nothing is left out."""

@@ -51,6 +51,7 @@ from ramfw.errors import KernelError, ObserveError
 from ramfw.observe import following
 from ramfw.observe.cgroups import CgroupRoot
 from ramfw.observe.refusals import Ask
+from ramfw.program.ahead import Ahead
 from ramfw.program.fake import FakeKernel
 from ramfw.state import LastGood, State
 
@@ -306,7 +307,6 @@ class Watching:
 def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine(directory)
     machine.write(HUB)
-    monkeypatch.setattr(daemon, "Nft", lambda: machine.kernel)
     monkeypatch.setattr(daemon, "Batches", lambda: machine.batches)
     monkeypatch.setattr(daemon, "DnsWatch", machine.open_dns_watch)
     monkeypatch.setattr(daemon, "RefusalLog", machine.open_refusal_log)
@@ -340,7 +340,8 @@ def made(machine: Machine) -> daemon.Daemon:
     def show_life() -> None:
         machine.signs_of_life.put_nowait(time.monotonic())
 
-    return daemon.Daemon(machine.policy, machine.control, show_life, machine.state)
+    ahead = Ahead(lambda: machine.kernel)
+    return daemon.Daemon(machine.policy, machine.control, show_life, ahead, machine.state)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ PATIENCE = 20.0
 WATCHED = f"""
 import os, signal, sys, time
 from ramfw.watchdog import Watchdog
-dog = Watchdog({SILENCE})
+dog = Watchdog({SILENCE}, float(sys.argv[1]))
 print(dog.pid, flush=True)
 for line in sys.stdin:
     if line == "beat\\n":
@@ -61,9 +62,12 @@ class Watched:
 
 
 @contextmanager
-def watched() -> Iterator[Watched]:
+def watched(beginning: float = SILENCE) -> Iterator[Watched]:
     with subprocess.Popen(
-        [sys.executable, "-c", WATCHED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WATCHED, str(beginning)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         found = Watched(process)
         try:
@@ -87,6 +91,17 @@ def test_a_silent_process_is_killed_and_the_watchdog_ends_with_it(how: str) -> N
             process.do("stop")
         assert process.process.wait(PATIENCE) == -signal.SIGKILL
         assert process.dog_ended()
+
+
+def test_the_first_sign_of_life_may_take_longer_but_not_the_second() -> None:
+    with watched(PATIENCE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.process.wait(SILENCE * 4)
+        process.do("beat")
+        assert process.did()
+        began = time.monotonic()
+        assert process.process.wait(PATIENCE) == -signal.SIGKILL
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_the_watchdog_ends_when_its_process_does_and_kills_nobody() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from ramfw.core.transaction import AddTable, DeleteTable
 from ramfw.errors import KernelError
 from ramfw.program import nft
 from ramfw.program.lock import NETLINK_NETFILTER, Lock, _unbound, is_locked, is_orphan
-from tests.unit.program.test_nft import ABSENT, Context, opened
+from tests.unit.program.test_nft import ABSENT, opened
 
 
 def netfilter() -> socket.socket:
@@ -100,24 +100,25 @@ class Owned:
         return 0, "", ""
 
 
-def locked_table(kernel: Owned, monkeypatch: pytest.MonkeyPatch) -> tuple[nft.Nft, list[Context]]:
-    table, contexts = opened(monkeypatch, kernel.answer)
-    monkeypatch.setattr(nft, "Lock", FakeLock)
+def locked_table(kernel: Owned, monkeypatch: pytest.MonkeyPatch) -> tuple[nft.Nft, list[object]]:
+    table, _ = opened(monkeypatch, kernel.answer)
+    lock = FakeLock(None)
+    monkeypatch.setattr(nft, "Lock", lambda _: lock)
     assert table.lock_table(None) == ""
-    return table, contexts
+    return table, lock.given
 
 
 class FakeLock:
     def __init__(self, _inherited: object) -> None:
         self.drained = 0
+        self.given: list[object] = []
 
     def drain(self) -> None:
         self.drained += 1
 
-    @staticmethod
-    def given_to(open_context: object) -> object:
-        assert callable(open_context)
-        return open_context()
+    def given_to(self, open_context: Callable[[], object]) -> object:
+        self.given.append(open_context())
+        return self.given[-1]
 
 
 def test_the_table_is_made_owned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,11 +139,11 @@ def test_an_orphan_is_adopted_and_nothing_else_is(monkeypatch: pytest.MonkeyPatc
 
 def test_a_socket_that_libnftables_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Owned("owner,persist", refusals=1)
-    table, contexts = locked_table(kernel, monkeypatch)
-    before = len(contexts)
+    table, given = locked_table(kernel, monkeypatch)
+    before = len(given)
     table.run((DeleteTable(),))
     assert kernel.done == ["delete table inet ramfw\n"]
-    assert len(contexts) == before + 1
+    assert len(given) == before + 1
 
 
 def test_a_table_of_another_owner_stays_refused(monkeypatch: pytest.MonkeyPatch) -> None:

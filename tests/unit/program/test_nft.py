@@ -16,7 +16,7 @@ from ramfw.core.transaction import AddCounter, AddTable, DeleteTable
 from ramfw.core.turn_rules import Turning
 from ramfw.errors import KernelError, MissingError
 from ramfw.program import nft
-from ramfw.program.nft import LARGE, MANY_CHAINS, Nft
+from ramfw.program.nft import LARGE, MANY_CHAINS, MANY_ELEMENTS, Nft
 from tests.unit.wire.sample import SAMPLE, VERSIONS, listing
 
 
@@ -50,7 +50,13 @@ class Batches:
     """Tells the elements of maps, as they were written beforehand."""
 
     def __init__(self, elements: Elements) -> None:
+        self.held = elements
         self.elements = lambda name: iter(elements.get(name, []))
+        self.counted = self._counted
+
+    def _counted(self, name: str) -> Iterator[tuple[bytes, Count]]:
+        """As many as a set is said to hold; only how many there are counts."""
+        return iter([(b"", Count())] * len(self.held.get(name, [])))
 
     def __enter__(self) -> Self:
         return self
@@ -66,17 +72,21 @@ def opened(
     *,
     large: Context | None = None,
 ) -> tuple[Nft, list[Context]]:
-    """The table, and its contexts: for transactions, for listings, for JSON."""
-    contexts: list[Context] = []
+    """The table, and its contexts: for transactions, and for all that changes nothing.
+
+    The latter are many, each for one command; here they are one, which is as new each time.
+    """
+    text, apart = Context(answers), Context(answers)
+    made = iter([text])
     monkeypatch.setattr(nft, "Batches", lambda: Batches(elements or {}))
     monkeypatch.setattr(nft, "_open_large", lambda: large)
 
     def make() -> Context:
-        contexts.append(Context(answers))
-        return contexts[-1]
+        apart.settings.clear()
+        return next(made, apart)
 
     monkeypatch.setattr(nft, "_open_context", make)
-    return Nft(), contexts
+    return Nft(), [text, apart]
 
 
 def kernel(version: str) -> Callable[[str], tuple[int, str, str]]:
@@ -128,13 +138,11 @@ def test_an_element_that_cannot_be_named_makes_the_table_differ(
 
 
 def test_no_table_is_none_and_any_other_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    table, (_, text) = opened(monkeypatch, lambda _: ABSENT)
+    table, _ = opened(monkeypatch, lambda _: ABSENT)
     assert table.read(with_grants=True) is None
-    assert not text.settings["terse"], "it is put back"
-    table, (_, text) = opened(monkeypatch, lambda _: (-1, "", "Error: Operation not permitted"))
+    table, _ = opened(monkeypatch, lambda _: (-1, "", "Error: Operation not permitted"))
     with pytest.raises(KernelError, match="Operation not permitted"):
         table.read(with_grants=True)
-    assert not text.settings["terse"]
 
 
 def test_an_empty_table_is_not_the_same_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,11 +173,11 @@ def test_a_transaction_is_one_command_and_a_check_changes_nothing(
 
 def test_a_large_transaction_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     large = Context(lambda _: (0, "", ""))
-    table, (text,) = opened(monkeypatch, lambda _: (0, "", ""), large=large)
+    table, (text, apart) = opened(monkeypatch, lambda _: (0, "", ""), large=large)
     many = tuple(AddCounter(f"entry_{n}") for n in range(LARGE // 16))
     table.run((AddTable(),))
     table.run(many)
-    assert [len(context.asked) for context in (text, large)] == [1, 1]
+    assert [len(context.asked) for context in (text, apart, large)] == [1, 0, 1]
 
 
 def test_a_check_that_fails_leaves_no_dry_run_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,17 +240,50 @@ def test_interfaces_are_turned_again_only_where_some_are_not(
     assert command == "flush set inet ramfw unheard\n"
 
 
-def test_a_table_with_many_chains_is_not_loaded_into_this_process(
+def test_a_table_with_many_entries_is_not_loaded_into_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chains = "\n".join(f"chain entry_{n} {{\n}}" for n in range(MANY_CHAINS + 1))
     large = Context(lambda _: (0, f"table inet ramfw {{\n{chains}\n}}\n", ""))
-    table, (text,) = opened(monkeypatch, lambda _: (0, "", ""), large=large)
+    entries: Elements = {"live": [(KEY, HeldGrant(16, 299))] * (MANY_CHAINS + 1)}
+    table, (text, apart) = opened(monkeypatch, lambda _: (0, "", ""), entries, large=large)
+    table.read(with_grants=False)
+    assert table.matches_cgroups()
+    table.run((AddCounter("small"),))
+    assert [text.asked, apart.asked] == [[], []]
+    assert large.asked[-1][0] == "add counter inet ramfw small\n"
+
+
+def test_a_table_that_has_grown_is_not_loaded_into_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chains = "\n".join(f"chain entry_{n} {{\n}}" for n in range(MANY_CHAINS + 1))
+    listed = f"table inet ramfw {{\n{chains}\n}}\n"
+    large = Context(lambda _: (0, listed, ""))
+    table, (text, apart) = opened(monkeypatch, lambda _: (0, listed, ""), large=large)
     table.run((AddCounter("small"),))
     table.read(with_grants=False)
+    assert [len(context.asked) for context in (text, apart, large)] == [1, 1, 0]
+    table.read(with_grants=False)
     table.run((AddCounter("small"),))
-    assert len(text.asked) == 1
-    assert large.asked[-1][0] == "add counter inet ramfw small\n"
+    assert [len(context.asked) for context in (text, apart, large)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("held", "process"), [(MANY_ELEMENTS, 0), (MANY_ELEMENTS + 1, 1)])
+def test_a_set_with_many_elements_is_listed_by_another_process(
+    held: int, process: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = kernel(VERSIONS[0])
+    large = Context(answer)
+    named = next(one for one in SAMPLE.sets if not one.holds_grants)
+    elements: Elements = {named.name: [(KEY, HeldGrant(0, 0))] * held}
+    table, (_, apart) = opened(monkeypatch, answer, elements, large=large)
+    state = table.read(with_grants=False)
+    assert state is not None
+    assert state.ruleset == SAMPLE.as_read()
+    assert len(large.asked) == process
+    assert not any(settings["terse"] for _, settings in large.asked)
+    assert apart.asked
 
 
 def test_a_machine_without_the_binding_is_told_what_brings_it(
