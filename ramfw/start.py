@@ -10,6 +10,7 @@ from pathlib import Path
 from ramfw import journal, memory, policyfile
 from ramfw.core.policy import Policy
 from ramfw.errors import PolicyError
+from ramfw.loop import Loop
 from ramfw.prober import PROBER_SOCKET
 from ramfw.program.ahead import Ahead
 from ramfw.state import State
@@ -37,7 +38,8 @@ def run(
     state = State(directory) if directory else None
     loaded = _policy_at_start(policy, state)
     daemon = Daemon(policy, control, watchdog.beat, ahead, state, prober)
-    asyncio.run(daemon.run(*loaded))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(daemon.run(*loaded))
     return 0
 
 
