@@ -32,6 +32,10 @@ CALLER = "caller"
 """The argument that every handler gets: the user who asks. Nobody can give it."""
 FOR_ROOT = frozenset({"reload", "suggest", "unload", "canary"})
 """Commands that change something, or tell what others asked for."""
+FOR_SIGNER = frozenset({"refused"})
+"""What its user may ask, too; to others it would tell what somebody else tried."""
+SIGNER_USER = "ramfw-signer"
+PASSWD = Path("/etc/passwd")
 
 
 class ControlServer:
@@ -120,6 +124,8 @@ class ControlServer:
         handler = self._handlers.get(command)
         if handler is None:
             return {"error": f"no such command: {command[:40]}"}
+        if command in FOR_SIGNER and _uid(writer) not in _signers():
+            return {"error": f"only the signer may ask for what was {command}"}
         if command in FOR_ROOT and _uid(writer) != 0:
             return {"error": f"only root may {command}: sudo ramfw {command}"}
         try:
@@ -146,6 +152,20 @@ def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
 def _fields(problem: object) -> dict[str, Any]:
     names = ("source", "line", "key", "message", "hint")
     return {name: getattr(problem, name) for name in names}
+
+
+def _signers() -> set[int]:
+    """Root, and the signer's user where this machine has one.
+
+    Read from passwd(5) itself: other sources of users may have to be asked for over a network.
+    """
+    users = {0}
+    with suppress(OSError):
+        for line in PASSWD.read_text(errors="replace").splitlines():
+            name, _, uid, *_ = (*line.split(":"), "", "", "")
+            if name == SIGNER_USER and uid.isdecimal():
+                users.add(int(uid))
+    return users
 
 
 def _uid(writer: asyncio.StreamWriter) -> int:

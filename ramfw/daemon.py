@@ -176,6 +176,7 @@ class Daemon:
             "explain": self._explain,
             "suggest": self._suggest,
             "log": self._log,
+            "refused": self._refused,
             "reload": self._reload,
             "unload": self._unload,
             "canary": self._canary,
@@ -587,6 +588,12 @@ class Daemon:
             "untold": refusals.untold,
             "lost": self._refusals.lost if self._refusals else 0,
         }
+
+    async def _refused(self, arguments: Arguments) -> dict[str, Any]:
+        """Whether a connection to a name was refused just now, also one that is not read yet."""
+        self._read_refusals()
+        name = str(arguments.get("name", ""))
+        return {"refused": self._engine.refusals.was_refused(name, time.monotonic())}
 
     # -- observers -----------------------------------------------------------------------------
 

@@ -51,11 +51,12 @@ def signer(instance: Instance, signer: Path) -> None:
     """Sign certificates for refused names, in the foreground.
 
     The service ramfw-signer runs it. It alone reads the key of the organization's authority, and
-    signs for no name that the policy permits.
+    signs for registries that the policy does not permit, and for other names that the daemon has
+    refused just now.
     """
     from ramfw.explainer import service
 
-    service.sign(instance.policy, signer)
+    service.sign(instance.policy, signer, instance.control)
 
 
 @main.command(hidden=True, epilog=examples("sudo ramfw prober"))

@@ -29,6 +29,8 @@ AGAIN_AFTER = 60.0
 TOLD_PER_SECOND = 2.0
 TOLD_BURST = 100.0
 """Lines for the journal; `ramfw log` has the others too."""
+JUST_NOW = 60.0
+"""Seconds after a refusal for which its name may be signed for, so that it can be explained."""
 REVOKED = "revoked"
 HTTPS = 443
 MESSAGE_ID = "9b00c6f4c38e4779bbcd25cbd2b16fa9"
@@ -103,6 +105,15 @@ class Refusals:
             record
             for record in self._records.values()
             if record.number > number and viewer in (0, record.refusal.uid)
+        )
+
+    def was_refused(self, name: str, now: float) -> bool:
+        """Whether a connection to a name was refused just now, whoever's it was."""
+        return any(
+            name in record.refusal.names
+            and now - record.last < JUST_NOW
+            and not record.refusal.audited
+            for record in self._records.values()
         )
 
     @property

@@ -43,10 +43,10 @@ def explain(policy: Path, signer: Path) -> None:
     asyncio.run(_serve(listeners, Explainer(policy, signer).serve, CHUNK))
 
 
-def sign(policy: Path, path: Path) -> None:
+def sign(policy: Path, path: Path, control: Path) -> None:
     """Sign for refused names until SIGTERM. Raises ControlError, MissingError."""
     log_to_stderr()
-    serve = Signer(policy).serve
+    serve = Signer(policy, control).serve
     listeners = passed_sockets() or [listen_at(path)]
     asyncio.run(_serve(listeners, serve, LONGEST_LINE))
 

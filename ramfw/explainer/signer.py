@@ -2,7 +2,8 @@
 
 Whoever asks is taken for an enemy: an explainer that was taken over asks here too. So the signer
 reads the policy itself, and signs for those names only that a scope of it refuses, for an hour, and
-not too often. In a strict scope that is every name that no entry permits, whoever it belongs to.
+not too often. In a strict scope that is every name that no entry permits, whoever it belongs to: so
+for one that is no registry's the daemon must have refused a connection just now.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ramfw.core.policy import Mode, Policy
 from ramfw.core.policy_names import entry_for, is_refused
 from ramfw.errors import MissingError
 from ramfw.explainer.certificates import Authority
+from ramfw.explainer.lately import was_refused
 from ramfw.explainer.policy_cache import PolicyCache
 from ramfw.explainer.signing import read_question
 
@@ -55,9 +57,13 @@ def refusal(policy: Policy | None, name: str, is_registry: Callable[[str], bool]
 class Signer:
     """Answers questions on one listening socket."""
 
-    def __init__(self, policy: Path) -> None:
-        """Raises MissingError where there is no authority, or its key cannot be used."""
+    def __init__(self, policy: Path, control: Path) -> None:
+        """`control` is the daemon's socket.
+
+        Raises MissingError where there is no authority, or its key cannot be used.
+        """
         self._policies = PolicyCache(policy)
+        self._control = control
         current = self._policies.current
         if current is None:
             raise MissingError(f"the policy {policy} cannot be used: ramfw check {policy}")
@@ -76,7 +82,7 @@ class Signer:
         expected = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
         try:
             async with self._slots, asyncio.timeout(PATIENCE):
-                answer = self.answer(await reader.readuntil(b"\n"))
+                answer = await self.answer(await reader.readuntil(b"\n"))
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except expected:
@@ -84,13 +90,16 @@ class Signer:
         finally:
             writer.close()
 
-    def answer(self, line: bytes) -> dict[str, str]:
+    async def answer(self, line: bytes) -> dict[str, str]:
         """The answer to a question."""
         try:
             name, public_key = read_question(line)
         except ValueError as error:
             return {"error": str(error)}
-        if (why := self._refusal(name)) is not None:
+        why = self._refusal(name)
+        if why is None and not self._policies.is_registry(name):
+            why = await self._not_refused_lately(name)
+        if why is not None:
             log.warning("not signed for %s: %s", ascii(name)[:260], why)
             return {"error": why}
         if not self._may_sign():
@@ -104,6 +113,11 @@ class Signer:
 
     def _refusal(self, name: str) -> str | None:
         return refusal(self._policies.current, name, self._policies.is_registry)
+
+    async def _not_refused_lately(self, name: str) -> str | None:
+        if await was_refused(self._control, name):
+            return None
+        return "it is no registry's, and the daemon has refused no connection to it just now"
 
     def _may_sign(self) -> bool:
         now = time.monotonic()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.addresses import GHCR, GHCR_V6_ONLY, HOST, HUB
+from tests.lab.addresses import CDN_BAD, GHCR, GHCR_V6_ONLY, HOST, HUB, LOGS, NEXUS, PROXY
 from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.internet import Internet
@@ -183,6 +183,45 @@ def test_with_an_authority_the_error_is_the_registrys_own(
     assert "certificate is valid for Access to v6.ghcr.example" in (
         host.pull(f"{GHCR_V6_ONLY.name}/corp/app:1").output
     )
+
+
+def test_what_is_no_registrys_is_signed_for_only_if_it_was_refused_just_now(
+    host: Host, internet: Internet, materials: Materials
+) -> None:
+    """A strict scope refuses every name: a bank's too. The daemon must have seen it refused."""
+    key = host.directory / "ca.key"
+    key.write_bytes((materials / "ca.key").read_bytes())
+    key.chmod(0o400)
+    authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
+    host.start_ramfw(policy(DOCKER_IO, more=authority, host=STRICT))
+    host.start_explainer(with_signer=True)
+    container = host.container(command=("sleep", "60"))
+    # Who talks to the explainer has it ask for any name; but nobody was refused under that one.
+    claimed = f"{NEXUS.name}:443:{GHCR.v4}"
+    for client in (host, container):
+        forged = ask(client, f"https://{NEXUS.name}/v2/", "--resolve", claimed)
+        assert not forged.ok
+        assert "self-signed certificate" in forged.output
+    assert host.signer is not None
+    refusal = f"not signed for '{NEXUS.name}': it is no registry's, and the daemon has refused"
+    host.signer.wait_for(refusal)
+    # A catalogue's registry needs no daemon; curl checks the certificate here.
+    assert (
+        MESSAGE
+        in ask(container, "https://ghcr.io/v2/", "--resolve", f"ghcr.io:443:{GHCR.v4}").output
+    )
+    # Asked for in earnest it is known by the answer of DNS, and signed for. What the explainer
+    # shows without a signature it keeps half a minute: so under another name of the same kind.
+    for client, name in ((host, LOGS.name), (container, CDN_BAD.name)):
+        told = ask(client, f"https://{name}/v2/")
+        assert about(name) in told.output
+        assert told.seconds < SOON
+        host.signer.wait_for(f"signed for {name}")
+    # Without the daemon nobody can say so: the message is in the certificate again.
+    host.kill_ramfw()
+    unsigned = ask(host, f"https://{PROXY.name}/v2/")
+    assert "self-signed certificate" in unsigned.output
+    assert internet.packets(NEXUS) == internet.packets(LOGS) == internet.packets(PROXY) == 0
 
 
 # -- closed, whatever happens to the explainer -------------------------------------------------

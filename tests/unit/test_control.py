@@ -31,7 +31,7 @@ async def bad_policy(_: Arguments) -> dict[str, Any]:
     raise PolicyError((Problem("policy.toml", 3, "allow[0].hots", "unknown key", "host"),))
 
 
-HANDLERS = {"status": echo, "reload": echo, "log": who, "explain": bad_policy}
+HANDLERS = {"status": echo, "reload": echo, "refused": echo, "log": who, "explain": bad_policy}
 
 
 @asynccontextmanager
@@ -141,6 +141,24 @@ async def test_only_root_may_change() -> None:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # noqa: ASYNC240 - nobody waits
         await _ask_as_root_and_as_nobody(Path(directory))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="asks as another user")
+async def test_what_others_were_refused_only_root_and_the_signer_may_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    users = "root:x:0:0::/:\nnobody\n{}:x:65534:65534::/:\nramfw-signer:x:none:\n"
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)  # noqa: ASYNC240 - nobody waits
+        monkeypatch.setattr(control_server, "PASSWD", place / "passwd")
+        async with serving(place) as path:
+            for name, word in (("nobody", "error"), ("ramfw-signer", "result")):
+                (place / "passwd").write_text(users.format(name))
+                assert await ask(path, "refused") == {"heard": {}}
+                assert list(await asyncio.to_thread(_as_nobody, path, "refused")) == [word]
+            (place / "passwd").unlink()
+            assert list(await asyncio.to_thread(_as_nobody, path, "refused")) == ["error"]
 
 
 async def _ask_as_root_and_as_nobody(directory: Path) -> None:

@@ -7,6 +7,7 @@ but what goes over the control socket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -190,13 +191,15 @@ class RefusalLog:
         self.seen: list[Refusal] = []
         self.lost = 0
         self.socket, self._button = socket.socketpair()
+        self.socket.setblocking(False)  # noqa: FBT003 - the socket's own form
 
     def show(self, *refusals: Refusal) -> None:
         self.seen += refusals
         self._button.send(b".")
 
     def read(self) -> tuple[Refusal, ...]:
-        self.socket.recv(1)
+        with contextlib.suppress(BlockingIOError):
+            self.socket.recv(1)
         seen, self.seen = tuple(self.seen), []
         return seen
 
@@ -884,6 +887,18 @@ async def test_refusals_are_logged_and_told_to_those_who_may_know(
         "203.0.113.20",
         "203.0.113.21",
     ]
+
+
+async def test_whether_a_name_was_refused_just_now_takes_in_what_is_not_read_yet(
+    machine: Machine,
+) -> None:
+    async with running(machine):
+        (shown,) = machine.refusal_logs
+        assert await machine.ask("refused", name="ghcr.io") == {"refused": False}
+        shown.show(refusal(4711))
+        assert await machine.ask("refused", name="ghcr.io") == {"refused": True}
+        assert await machine.ask("refused", name="quay.io") == {"refused": False}
+        assert await machine.ask("refused") == {"refused": False}
 
 
 async def test_without_a_log_of_refusals_it_runs_all_the_same_and_says_so(

@@ -11,6 +11,7 @@ from ramfw.core.events import Reason, Refusal
 from ramfw.core.policy import ScopeName
 from ramfw.core.refusals import (
     AGAIN_AFTER,
+    JUST_NOW,
     MOST_REMEMBERED,
     TOLD_BURST,
     Refusals,
@@ -158,3 +159,18 @@ def test_the_journal_gets_each_fact_under_a_name_of_its_own() -> None:
     assert fields["RAMFW_UID"] == fields["RAMFW_NAME"] == ""
     assert len(fields["MESSAGE_ID"]) == 32
     assert facts(record, NOW + 5)["last_ago"] == 5.0
+
+
+def test_a_name_was_refused_just_now_and_not_for_ever_and_not_in_audit_mode() -> None:
+    refusals = Refusals()
+    assert not refusals.was_refused("ghcr.io", NOW)
+    refusals.note(GHCR, NOW)
+    refusals.note(replace(GHCR, audited=True, names=("quay.io",)), NOW)
+    refusals.note(replace(CONTAINER, names=("a.example", "b.example")), NOW + 1)
+    for name in ("ghcr.io", "a.example", "b.example"):
+        assert refusals.was_refused(name, NOW + 1)
+    for name in ("quay.io", "io", "", "bank.example"):
+        assert not refusals.was_refused(name, NOW + 1)
+    assert not refusals.was_refused("ghcr.io", NOW + JUST_NOW)
+    refusals.note(GHCR, NOW + JUST_NOW)
+    assert refusals.was_refused("ghcr.io", NOW + JUST_NOW)

@@ -57,7 +57,9 @@ async def running_signer(directory: Path) -> AsyncIterator[Path]:
     policy = directory / "policy.toml"
     policy.write_text(policy_with(*make_authority(directory)))
     path = directory / "signer.sock"
-    async with await asyncio.start_unix_server(Signer(policy).serve, path=path):
+    async with await asyncio.start_unix_server(
+        Signer(policy, Path("/nonexistent")).serve, path=path
+    ):
         yield path
 
 
@@ -139,7 +141,8 @@ async def test_a_signer_that_says_nonsense_is_as_good_as_none(says: bytes, tmp_p
 async def test_a_chain_for_another_key_is_as_good_as_none(tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text(policy_with(*make_authority(tmp_path)))
-    answer = Signer(policy).answer(question("ghcr.io", Identity().public_key))
+    signer = Signer(policy, Path("/nonexistent"))
+    answer = await signer.answer(question("ghcr.io", Identity().public_key))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import socket
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ramfw.errors import MissingError
 from ramfw.explainer.certificates import Identity
+from ramfw.explainer.lately import PATIENCE
 from ramfw.explainer.signer import BURST, Signer
 from ramfw.explainer.signing import question
 from tests.unit.core.catalogs import REGISTRY
 from tests.unit.explainer.authority import make_authority, policy_with
+from tests.unit.fake_daemon import fake_daemon
 
 KEY = Identity().public_key
+NOBODY = Path("/nonexistent/control.sock")
+"""Where no daemon answers."""
 
 
 @pytest.fixture
@@ -32,11 +39,11 @@ def policy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def signer(policy: Path) -> Signer:
-    return Signer(policy)
+    return Signer(policy, NOBODY)
 
 
 def answer(signer: Signer, name: str, key: bytes = KEY) -> dict[str, str]:
-    return signer.answer(question(name, key))
+    return asyncio.run(signer.answer(question(name, key)))
 
 
 def test_a_refused_name_gets_a_certificate_for_an_hour_and_for_nothing_else(
@@ -112,7 +119,7 @@ def test_in_audit_mode_nothing_is_refused_and_nothing_signed(tmp_path: Path) -> 
     path = tmp_path / "policy.toml"
     audit = '[enforcement]\nmode = "audit"\n'
     path.write_text(policy_with(*make_authority(tmp_path), more=audit))
-    assert "audit mode" in answer(Signer(path), "ghcr.io")["error"]
+    assert "audit mode" in answer(Signer(path, NOBODY), "ghcr.io")["error"]
 
 
 OFF_BUT_REGISTRIES = """\
@@ -128,7 +135,7 @@ mode = "registries"
 def signer_with(directory: Path, scopes: str) -> Signer:
     path = directory / "policy.toml"
     path.write_text(policy_with(*make_authority(directory), more=scopes))
-    return Signer(path)
+    return Signer(path, NOBODY)
 
 
 def test_where_only_registries_are_refused_only_registries_are_signed_for(tmp_path: Path) -> None:
@@ -139,16 +146,54 @@ def test_where_only_registries_are_refused_only_registries_are_signed_for(tmp_pa
         assert "no scope refuses this name" in answer(signer, name)["error"]
 
 
-def test_unknown_hosts_are_signed_for_where_they_are_refused(tmp_path: Path) -> None:
-    refuse = OFF_BUT_REGISTRIES + 'unknown = "refuse"\n'
-    assert "chain" in answer(signer_with(tmp_path, refuse), "bank.example")
+ALL_REFUSED = (
+    OFF_BUT_REGISTRIES + 'unknown = "refuse"\n',
+    OFF_BUT_REGISTRIES.replace('mode = "off"', 'mode = "strict"', 1),
+)
+"""Policies that refuse every name that they do not permit."""
 
 
-def test_where_a_scope_is_strict_every_name_is_refused_that_is_not_permitted(
-    tmp_path: Path,
+@pytest.mark.parametrize("scopes", ALL_REFUSED)
+def test_what_is_no_registrys_is_signed_for_only_if_the_daemon_refused_it_just_now(
+    tmp_path: Path, scopes: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strict = OFF_BUT_REGISTRIES.replace('mode = "off"', 'mode = "strict"', 1)
-    assert "chain" in answer(signer_with(tmp_path, strict), "bank.example")
+    logging.getLogger("ramfw").propagate = True
+    signer_with(tmp_path, scopes)
+    for said, is_signed in (({"refused": True}, True), ({"refused": False}, False)):
+        with fake_daemon(tmp_path / "control.sock", refused={"result": said}) as daemon:
+            signer = Signer(tmp_path / "policy.toml", daemon.path)
+            assert ("chain" in answer(signer, "bank.example")) is is_signed
+            question = {"command": "refused", "arguments": {"name": "bank.example"}}
+            assert daemon.asked == [question]
+            # A permitted name, whatever the daemon says; and a registry without it.
+            assert "permits" in answer(signer, "registry-1.docker.io")["error"]
+            assert "chain" in answer(signer, "ghcr.io")
+            assert daemon.asked == [question]
+        daemon.path.unlink()
+    assert "not signed for 'bank.example': it is no registry's, and the daemon" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "said", [None, [], {}, {"refused": 1}, {"refused": "yes"}, {"refused": None}, "x" * 5000]
+)
+def test_another_word_than_a_plain_yes_is_none(tmp_path: Path, said: object) -> None:
+    signer_with(tmp_path, ALL_REFUSED[1])
+    with fake_daemon(tmp_path / "control.sock", refused={"result": said}) as daemon:
+        signer = Signer(tmp_path / "policy.toml", daemon.path)
+        assert "no connection to it just now" in answer(signer, "bank.example")["error"]
+
+
+def test_without_a_daemon_registries_alone_are_signed_for_and_at_once(tmp_path: Path) -> None:
+    signer = signer_with(tmp_path, ALL_REFUSED[1])
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen()
+        stuck = Signer(tmp_path / "policy.toml", tmp_path / "silent.sock")
+        for one in (signer, stuck):
+            began = time.monotonic()
+            assert "just now" in answer(one, "bank.example")["error"]
+            assert "chain" in answer(one, "ghcr.io")
+            assert time.monotonic() - began < 2 * PATIENCE + 1
 
 
 def test_where_nothing_is_enforced_nothing_is_signed(tmp_path: Path) -> None:
@@ -199,11 +244,12 @@ def test_an_rsa_key_is_refused_too(signer: Signer) -> None:
     ],
 )
 def test_what_is_no_question_gets_no_signature(signer: Signer, line: bytes) -> None:
-    assert "error" in signer.answer(line)
+    assert "error" in asyncio.run(signer.answer(line))
 
 
 def test_signatures_are_given_out_slowly(signer: Signer) -> None:
-    answers = [answer(signer, f"n{n}.example") for n in range(int(BURST) + 40)]
+    account = ".dkr.ecr.eu-west-1.amazonaws.com"
+    answers = [answer(signer, f"{n:012}{account}") for n in range(int(BURST) + 40)]
     signed = sum("chain" in one for one in answers)
     assert BURST <= signed < BURST + 30
     assert answers[-1] == {"error": "too many signatures are asked for"}
@@ -212,7 +258,7 @@ def test_signatures_are_given_out_slowly(signer: Signer) -> None:
 def test_a_key_that_others_can_read_is_not_used(policy: Path, tmp_path: Path) -> None:
     (tmp_path / "ca.key").chmod(0o440)
     with pytest.raises(MissingError, match="chmod 400"):
-        Signer(policy)
+        Signer(policy, NOBODY)
 
 
 def test_files_that_do_not_belong_together_are_not_used(policy: Path, tmp_path: Path) -> None:
@@ -221,23 +267,23 @@ def test_files_that_do_not_belong_together_are_not_used(policy: Path, tmp_path: 
     make_authority(other)
     (tmp_path / "ca.pem").write_bytes((other / "ca.pem").read_bytes())
     with pytest.raises(MissingError, match="not the key of"):
-        Signer(policy)
+        Signer(policy, NOBODY)
 
 
 def test_a_certificate_that_is_no_authoritys_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(policy_with(*make_authority(tmp_path, is_ca=False)))
     with pytest.raises(MissingError, match="not a certificate authority's"):
-        Signer(path)
+        Signer(path, NOBODY)
 
 
 def test_without_an_authority_there_is_no_signer(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text("version = 1\n")
     with pytest.raises(MissingError, match="names no authority"):
-        Signer(path)
+        Signer(path, NOBODY)
     with pytest.raises(MissingError, match="ramfw check"):
-        Signer(tmp_path / "absent.toml")
+        Signer(tmp_path / "absent.toml", NOBODY)
 
 
 def test_the_answer_is_one_line_of_json(signer: Signer) -> None:
