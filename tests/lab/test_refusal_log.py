@@ -231,6 +231,26 @@ def test_followed_each_refusal_is_told_as_it_comes(host: Host) -> None:
     following.stop()
 
 
+def test_only_what_was_refused_since_then_is_told_if_that_is_asked(host: Host) -> None:
+    host.start_ramfw(POLICY)
+    host.curl("https://ghcr.io/v2/", "-4")
+    wait_until(lambda: refusals(host)[0]["last_ago"] > 5, 10, "a refusal that is five seconds old")
+    host.curl(f"https://{CDN_BAD.name}/v2/", "-4")
+
+    def names_since(time: str) -> list[str]:
+        said = host.ramfw("log", "--json", "--since", time)
+        return [name for one in json.loads(said.output)["refusals"] for name in one["names"]]
+
+    assert names_since("5s") == [CDN_BAD.name]
+    assert names_since("1m") == ["ghcr.io", CDN_BAD.name]
+    told = host.ramfw("log", "--since", "5s").output
+    assert CDN_BAD.name in told
+    assert "ghcr.io" not in told
+    wrong = host.ramfw("log", "--since", "yesterday")
+    assert wrong.code == 2
+    assert "90s, 10m, 2h or 1d" in " ".join(wrong.output.split())
+
+
 def test_a_flood_is_bounded_and_leaves_the_daemon_well(host: Host) -> None:
     host.start_ramfw(POLICY)
     container = host.container(command=("sleep", "60"))
