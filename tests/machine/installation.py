@@ -11,6 +11,7 @@ from tests.machine.machine import Machine
 from tests.machine.rack import PLACE
 
 POLICY = "/etc/ramfw/policy.toml"
+PROVISION = f"{PLACE}/install/provision.sh"
 PERMITTED, FORBIDDEN = "docker.io/corp/app:1", "ghcr.io/corp/app:1"
 EXPLAINED = "Access to ghcr.io has been restricted by your administrators"
 UNEXPLAINED = "connection refused|no route to host"
@@ -62,7 +63,7 @@ def install(machine: Machine) -> None:
 
 def provision(machine: Machine) -> str:
     """What the Vagrantfile runs as well: an engine where there is none, ramfw, and its slice."""
-    done = machine.run(f"{PLACE}/install/provision.sh", timeout=240)
+    done = machine.run(PROVISION, timeout=240)
     assert done.ok, done.output
     return done.output
 

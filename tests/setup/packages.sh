@@ -19,6 +19,8 @@ others=(
     ufw
     # Debian's own kernels, booted in emulation
     qemu-system-x86 debootstrap cpio
+    # to check the Vagrantfile
+    vagrant
 )
 [[ ${1:-} == runtime ]] || packages+=("${others[@]}")
 if [[ ${1:-} == bench ]]; then
