@@ -65,6 +65,7 @@ done
 for engine in "${engines[@]}"; do
     place systemd/system/engine.conf "$units/$engine.service.d/ramfw.conf"
 done
+place systemd/system/user-manager.conf "$units/user@.service.d/ramfw.conf"
 for names in systemd/sysusers.d/*.conf; do
     place "$names" "/usr/lib/sysusers.d/$(basename "$names")"
 done

@@ -22,9 +22,9 @@ if [[ -x $command ]]; then
     "$command" wsl uninstall >/dev/null || true
     "$command" unload || true
 fi
-for engine in "${engines[@]}"; do
-    rm --force "$units/$engine.service.d/ramfw.conf"
-    rmdir --ignore-fail-on-non-empty "$units/$engine.service.d" 2>/dev/null || true
+for unit in "${engines[@]}" user@; do
+    rm --force "$units/$unit.service.d/ramfw.conf"
+    rmdir --ignore-fail-on-non-empty "$units/$unit.service.d" 2>/dev/null || true
 done
 rm --force "${files[@]}" "$manuals"/ramfw{,-*}.1
 rm --recursive --force "$home" /var/lib/ramfw /run/ramfw /etc/ramfw /var/log/ramfw.log{,.1}

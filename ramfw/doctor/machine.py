@@ -49,7 +49,12 @@ def _links() -> Iterator[Finding]:
     try:
         unfollowed = asyncio.run(LinkWatch(()).read()).unfollowed
     except ObserveError as error:
-        yield Finding(str(error), MISSING, "container bridges cannot be followed", "")
+        yield Finding(
+            str(error),
+            MISSING,
+            "container bridges cannot be followed",
+            "allow AF_NETLINK sockets where this runs: RestrictAddressFamilies= in a unit",
+        )
         return
     if unfollowed:
         yield Finding(

@@ -58,6 +58,13 @@ def _units(root: Path) -> Iterator[Finding]:
             "an engine that starts again is followed some milliseconds after its first packet",
             "make install, in ramfw's source tree",
         )
+    if not (root / UNITS / "user@.service.d/ramfw.conf").exists():
+        yield Finding(
+            "users' own service managers do not wait for ramfw",
+            NOTE,
+            "what a rootless engine sends at the boot is not filtered until the daemon runs",
+            "make install, in ramfw's source tree",
+        )
 
 
 def _hook(root: Path) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -389,6 +390,7 @@ WSL = "Linux version 6.6.87.2-microsoft-standard-WSL2"
 def installed(machine: MadeUp) -> None:
     machine.write(f"{UNITS}/ramfw.service", "")
     machine.write(f"{UNITS}/docker.service.d/ramfw.conf", "")
+    machine.write(f"{UNITS}/user@.service.d/ramfw.conf", "")
     machine.write("var/lib/ramfw/boot.nft", "")
     for unit, where in service.WANTED.items():
         link = machine.root / where / unit
@@ -406,6 +408,18 @@ def test_a_whole_service_is_well(machine: MadeUp) -> None:
     found = machine.examine()
     assert about(found, "its units are enabled").state == OK
     assert about(found, "kept for the next boot").state == OK
+
+
+@pytest.mark.parametrize(
+    ("unit", "fact"),
+    [("docker", "not put into engines.slice"), ("user@", "users' own service managers")],
+)
+def test_a_drop_in_that_is_missing_is_told(unit: str, fact: str, machine: MadeUp) -> None:
+    installed(machine)
+    assert not [finding for finding in machine.examine() if fact in finding.fact]
+    (machine.root / f"{UNITS}/{unit}.service.d/ramfw.conf").unlink()
+    finding = about(machine.examine(), fact)
+    assert (finding.state, "make install" in finding.mend) == (NOTE, True)
 
 
 @pytest.mark.parametrize("unit", service.WANTED)
@@ -461,3 +475,14 @@ def test_without_cgroup_matching_the_scope_host_must_do(
     finding = about(machine.examine(Without("socket cgroupv2")), "matching by cgroup")
     assert finding.state == state
     assert "No such file or directory" in finding.fact
+
+
+@pytest.mark.parametrize("path", sorted(Path(service.__file__).parent.glob("*.py")))
+def test_whatever_is_not_well_is_told_with_what_follows_and_what_mends_it(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding"):
+            continue
+        told = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if ast.unparse(told[1]) in {"NOTE", "MISSING"}:
+            assert len(told) == 4, f"{path.name}, line {node.lineno}"
+            assert not [one for one in told if isinstance(one, ast.Constant) and not one.value]
