@@ -37,6 +37,8 @@ def test_senders_from_the_first_moment(machine: Machine) -> None:
     assert host.arrived > 0
     # The engine's began as soon as there were rules, and long before there was a daemon.
     assert engine.first < rules + AT_ONCE
+    # As they were kept, and loaded by nft alone.
+    assert "the last good rules are in force" in machine.journal("ramfw-boot.service")
     assert engine.first < seconds_of(machine, "ramfw.service", "ActiveEnter")
     assert engine.let_through == {}
     assert container.let_through == {}

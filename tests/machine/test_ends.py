@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -45,8 +46,7 @@ WATCHDOG = 10.0
 """What the unit says (WatchdogSec)."""
 RESTART = 1.0
 """Seconds from the stop's beginning until the rules are in again."""
-TRIES = 10
-"""The machine may be busy with other things; not each time."""
+RESTARTS = 10
 
 
 def children(machine: Machine, pid: int) -> list[int]:
@@ -132,9 +132,9 @@ def test_the_oom_killer_ends_it(running: Machine) -> None:
 def test_restart_takes_less_than_a_second(
     running: Machine, record_property: Callable[[str, object], None]
 ) -> None:
-    """As systemd counts it, less the time in which it waited for a CPU that others had."""
+    """The median; as systemd counts it, less what the service waited for CPUs that others had."""
     took: list[tuple[float, float]] = []
-    while len(took) < TRIES and (not took or took[-1][0] - took[-1][1] >= RESTART):
+    for _ in range(RESTARTS):
         running.systemctl("restart", RAMFW)
         pressure = running.sh(f"cat /sys/fs/cgroup/system.slice/{RAMFW}/cpu.pressure")
         waited = int(pressure.split()[4].removeprefix("total=")) / 1e6
@@ -144,7 +144,7 @@ def test_restart_takes_less_than_a_second(
         )
         took.append((ready - began, waited))
     record_property("seconds_of_restarts", took)
-    assert 0 < min(all_ - waited for all_, waited in took) < RESTART, took
+    assert 0 < statistics.median(all_ - waited for all_, waited in took) < RESTART, took
     assert_enforced(running)
 
 

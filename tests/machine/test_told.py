@@ -10,9 +10,7 @@ from tests.lab.space import wait_until
 from tests.machine.installation import (
     EXPLAINED,
     FORBIDDEN,
-    MEET,
     PERMITTED,
-    REFUSED,
     Meeting,
     engine_meets,
     pull,
@@ -114,25 +112,6 @@ def test_the_engine_prints_why_it_was_refused(running: Machine) -> None:
     running.sh("systemctl start ramfw-explainer.socket")
     assert engine_meets(running, GHCR) is Meeting.EXPLAINED
     assert pull(running, PERMITTED).ok
-
-
-def test_a_rootless_engine_is_filtered_in_its_users_slice(running: Machine) -> None:
-    """By the place that its user's manager gives it; another program of the user is not."""
-    engine = meets_as_user(running, "docker.service", 1000)
-    assert engine in REFUSED
-    assert meets_as_user(running, "editor.service", 1000) is Meeting.OPEN
-
-
-def meets_as_user(machine: Machine, unit: str, uid: int) -> Meeting:
-    """How a connection to GHCR ends for a program in a unit of a user's own manager."""
-    group = f"user.slice/user-{uid}.slice/user@{uid}.service/app.slice/{unit}"
-    done = machine.run(
-        *("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"),
-        *("/usr/bin/python3", "-Ic", MEET, GHCR.v4, GHCR.name),
-        cgroup=group,
-    )
-    assert done.ok, done.output
-    return Meeting(done.output.strip())
 
 
 def test_doctor_tells_what_this_machine_has(running: Machine) -> None:

@@ -15,6 +15,10 @@ packages=(
     docker.io iptables
     # a clock that can be turned for one process, without turning everybody's
     libfaketime
+    # others who filter; off, until a test turns one of them on
+    firewalld ufw
+    # a user's own engine, below a service manager of the user's
+    rootlesskit slirp4netns uidmap dbus-user-session libpam-systemd
 )
 
 make_one() { # SUITE
@@ -36,6 +40,7 @@ make_one() { # SUITE
     echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
     echo machine >"$root/etc/hostname"
     printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 machine\n' >"$root/etc/hosts"
+    logged chroot "$root" systemctl disable firewalld.service ufw.service
     # Nobody logs in at the console, and nothing is to be fetched.
     logged chroot "$root" systemctl mask console-getty.service apt-daily.timer \
         apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
