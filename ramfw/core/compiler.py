@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from ipaddress import IPv4Network
 
 from ramfw.core.events import Address
@@ -43,6 +42,7 @@ from ramfw.core.name_rules import (
     takes_verdict,
     unsettled_ids,
 )
+from ramfw.core.permit_rules import PERMIT, awaits_id, permit_chain, permit_sets
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName
 from ramfw.core.refusals import log_refusal
 from ramfw.core.reset_rules import as_sent, undo_nat
@@ -89,7 +89,7 @@ DNS_OVER_TLS = 853
 """A port of no registry; but who asks other servers there learns what ramfw does not."""
 
 ENTRIES = "entries"
-"""The map from an entry's id to its chain."""
+"""The map from an entry's id to what becomes of a flow to an address of it."""
 
 EVERY_SCOPE = "permitted"
 """The stem of the maps that all scopes consult."""
@@ -122,14 +122,8 @@ class NumberedEntry:
     expects_name: bool = False
 
 
-@cache
-def entry_chain_name(entry_id: int) -> str:
-    """The chain that marks a flow as permitted by the entry; its counter has the same name."""
-    return f"entry_{entry_id}"
-
-
 def entry_comment(numbered: NumberedEntry) -> str:
-    """How a chain tells, to an admin and to a daemon that starts again, whose it is."""
+    """How an id's element tells, to an admin and to a daemon that starts again, whose it is."""
     printable = "".join(c if c.isalnum() or c in ".-_:/*[] " else "?" for c in numbered.label)
     return f"{numbered.digest} {printable}"[:120].rstrip()
 
@@ -186,7 +180,7 @@ class _Compiler:
     def ruleset(self, entries: tuple[NumberedEntry, ...]) -> Ruleset:
         resolvers = NumberedEntry(RESOLVERS, "trusted DNS servers", "resolvers")
         live = (resolvers, *entries)
-        chains = [self._entry_chain(e) for e in live]
+        chains = [permit_chain(self.marks)]
         for scope in self.scopes:
             chains += self._scope_chains(scope)
         chains += self._base_chains()
@@ -196,19 +190,12 @@ class _Compiler:
             chains += name_chains(self._checks())
         if self.flows:
             chains += turn_chains(self.flows)
-        counters = {entry_chain_name(e.entry_id) for e in live}
-        counters |= {f"{scope}_refused" for scope in ScopeName}
+        counters = {f"{scope}_refused" for scope in ScopeName}
         counters |= {f"{scope}_audited" for scope in ScopeName}
         counters |= {"revoked", "answers", "turned"}
         if self.checks_names:
             counters |= {"openings", "passed", "unread"}
         return Ruleset(tuple(chains), tuple(self._sets(live)), frozenset(counters))
-
-    def _entry_chain(self, entry: NumberedEntry) -> Chain:
-        name = entry_chain_name(entry.entry_id)
-        return Chain(
-            name, ((Count(name), self._mark(entry.entry_id)),), comment=entry_comment(entry)
-        )
 
     # -- sets ----------------------------------------------------------------------------------
 
@@ -229,9 +216,7 @@ class _Compiler:
             if any(self.policy.scope_mode(s) is ScopeMode.REGISTRIES for s in self.scopes):
                 ids.add(PASSED)
             yield NamedSet("awaited", ("mark",), elements=self._values(awaited))
-            yield from name_sets(
-                self._checks(), [(e.entry_id, entry_chain_name(e.entry_id)) for e in live]
-            )
+            yield from name_sets(self._checks(), [e.entry_id for e in live])
         yield NamedSet("live", ("mark",), counted=True, elements=self._values(ids))
         for scope, ports in (
             (ScopeName.CONTAINERS, self.policy.containers.registry_ports),
@@ -259,6 +244,7 @@ class _Compiler:
                 frozenset({"interval", "timeout"}),
                 data=IDS,
             )
+        yield from permit_sets((e.entry_id, entry_comment(e)) for e in live)
         # Apart from the grants: an element with a jump has all others of its map validated again.
         yield NamedSet(
             ENTRIES,
@@ -273,7 +259,7 @@ class _Compiler:
     def _opened_by(self, entry: NumberedEntry) -> str:
         """Where a flow to an address of the entry goes: its name may have to be read first."""
         waits = self.checks_names and entry.expects_name
-        return "undecided" if waits else entry_chain_name(entry.entry_id)
+        return "undecided" if waits else PERMIT
 
     def _cgroup_levels(self) -> list[tuple[ScopeName, int]]:
         """Which levels the patterns reach: one set and one rule for each."""
@@ -518,6 +504,7 @@ class _Compiler:
         yield Chain(
             "refuse_marked",
             (
+                awaits_id(self.marks),
                 *((awaits_no_answer(self.marks),) if self.checks_names else ()),
                 (self._marked(REFUSED), goto("refusal")),
                 log_refusal(None),

@@ -34,7 +34,10 @@ UNSETTLED = {
 server has sent data; and where what was judged was followed by more, before it was taken."""
 
 FIRST_ENTRY_ID = 16
-LAST_ID = 0xFFFE
+LAST_ID = 0xBFFF
+
+WRITING = 0xC000
+"""While an id is written bit by bit (`permit_rules`), both of these are set; no id has both."""
 
 ANSWERED = 0xFFFF
 """Of a verdict, never of a flow: it is refused, and the packet goes no further; its client is

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ramfw.core.marks import ANSWERED, PASSED, REFUSED, UNDECIDED, UNSETTLED, MarkLayout
+from ramfw.core.permit_rules import PERMIT_NAMED, verdict_chain, verdict_sets
 from ramfw.core.policy import ScopeMode, ScopeName
 from ramfw.core.ruleset import (
     ACCEPT,
@@ -59,7 +60,7 @@ HEARD_PRIORITY = 300
 """After other people's filters: what comes by here has got through."""
 
 CHECKED = "named"
-"""The map from the id that a verdict brings to what becomes of the flow."""
+"""The map from what a verdict brings to what becomes of the flow, where it is no entry's id."""
 
 _HANDSHAKE = frozenset({"fin", "syn", "rst", "ack"})
 _WORDS = range(5, 16)
@@ -81,8 +82,8 @@ class Checks:
     audit: bool
 
 
-def name_sets(checks: Checks, live: Iterable[tuple[int, str]]) -> Iterable[NamedSet]:
-    """Which flows are unsettled, and where a verdict leads; `live` are ids and their chains."""
+def name_sets(checks: Checks, live: Iterable[int]) -> Iterable[NamedSet]:
+    """Which flows are unsettled, and where a verdict leads; `live` are the entries' ids."""
     value = checks.marks.value
     unsettled = {
         Jump(value(entry_id), f"name_{scope}", is_mark=True)
@@ -90,8 +91,8 @@ def name_sets(checks: Checks, live: Iterable[tuple[int, str]]) -> Iterable[Named
         for entry_id in UNSETTLED[scope]
     }
     yield NamedSet("unsettled", ("mark",), data=VERDICTS, elements=frozenset(unsettled))
-    verdicts = {Jump(value(entry_id), chain, is_mark=True) for entry_id, chain in live}
-    verdicts.add(Jump(value(REFUSED), "refuse_name", is_mark=True))
+    yield from verdict_sets(checks.marks, live)
+    verdicts = {Jump(value(REFUSED), "refuse_name", is_mark=True)}
     verdicts.add(Jump(value(PASSED), "pass_name", is_mark=True))
     if not checks.audit:
         verdicts.add(Jump(value(ANSWERED), "answer_name", is_mark=True))
@@ -148,9 +149,11 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
         (
             (jump("without_data"),),
             (Dispatch(CHECKED, Masked(Field.META_MARK, marks.mask)),),
+            (is_unsettled(marks), jump(PERMIT_NAMED)),
             (SetPacketMark(marks.others, 0),),
         ),
     )
+    yield verdict_chain(marks)
     yield Chain(
         "name_output",
         ((is_unsettled(marks), reply, goto("server_speaks_here")), (unsettled,)),

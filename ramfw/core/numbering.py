@@ -7,13 +7,14 @@ are asked (`held`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ramfw.core.compiler import NumberedEntry
 from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
+from ramfw.core.permit_rules import CONNECTIONS
 from ramfw.core.policy import Entry, Grant
-from ramfw.core.ruleset import Ruleset
+from ramfw.core.ruleset import NumberedElement, Ruleset
 
 
 def number(entry_id: int, entry: Entry) -> NumberedEntry:
@@ -31,12 +32,10 @@ class Numbering:
 
     def adopt(self, ruleset: Ruleset) -> None:
         """Take over the ids of a table that an earlier daemon left."""
-        for chain in ruleset.chains:
-            stem, _, digits = chain.name.partition("_")
-            if stem != "entry" or not digits.isdigit() or int(digits) < FIRST_ENTRY_ID:
-                continue
-            digest, _, label = chain.comment.partition(" ")
-            self._adopted[digest] = NumberedEntry(int(digits), label, digest)
+        for element in _numbered(ruleset):
+            if FIRST_ENTRY_ID <= element.entry_id <= LAST_ID:
+                digest, _, label = element.comment.partition(" ")
+                self._adopted[digest] = NumberedEntry(element.entry_id, label, digest)
 
     def assign(self, entries: Iterable[Entry], held: frozenset[int]) -> None:
         """Number the entries of a new policy; `held` are the ids that live flows carry."""
@@ -74,6 +73,12 @@ class Numbering:
             return adopted
         free = (entry_id for entry_id in before.like(entry) if entry_id not in taken)
         return next((self.numbered[entry_id] for entry_id in free), None)
+
+
+def _numbered(ruleset: Ruleset) -> Iterator[NumberedElement]:
+    for named in ruleset.sets:
+        if named.name == CONNECTIONS:
+            yield from (e for e in named.elements or () if isinstance(e, NumberedElement))
 
 
 class _Before:

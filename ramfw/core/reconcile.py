@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ramfw.core.ruleset import Chain, Element, NamedSet, Ruleset
+from ramfw.core.ruleset import IDS, Chain, Element, NamedSet, Ruleset
 from ramfw.core.transaction import (
     AddChain,
     AddCounter,
@@ -135,12 +135,13 @@ def _elements(desired: NamedSet, actual: NamedSet | None) -> Iterable[Operation]
     if desired.key == CGROUPS:
         yield from _cgroups(desired.name, desired.elements, missing, extra)
         return
-    # A map's element cannot be added while its key has other data.
-    if extra and desired.data:
+    # An element cannot be added while its key is there with other data, or another comment.
+    in_the_way = bool(desired.data) or desired.key == (IDS,)
+    if extra and in_the_way:
         yield DeleteElements(desired.name, extra)
     if missing:
         yield AddElements(desired.name, missing)
-    if extra and not desired.data:
+    if extra and not in_the_way:
         yield DeleteElements(desired.name, extra)
 
 

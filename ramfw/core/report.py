@@ -11,7 +11,6 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from ramfw.core.catalog_report import in_force
-from ramfw.core.compiler import entry_chain_name
 from ramfw.core.engine import Engine
 from ramfw.core.events import WatchChanged
 from ramfw.core.fqdn import matches
@@ -191,7 +190,7 @@ def _entry(engine: Engine, entry_id: int, entry: Entry, counts: Counts, now: flo
         "label": entry.label,
         "kind": str(entry.kind),
         "scopes": [str(scope) for scope in ScopeName if scope in entry.scopes],
-        "connections": counts.named.get(entry_chain_name(entry_id), NOTHING).packets,
+        "connections": counts.connections.get(entry_id, NOTHING).packets,
         "bytes": counts.live.get(mark, NOTHING).bytes,
         "hosts": [_host(engine, target, now) for target in entry.targets],
         "networks": [str(network) for network in entry.networks],

@@ -117,7 +117,7 @@ class FlagsMatch:
 class Tag:
     """Write what a map holds for the fields together into the packet's priority, if it does."""
 
-    key: tuple[Field, ...]
+    key: tuple[Field | Masked, ...]
     map: str
 
 
@@ -293,7 +293,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A base chain where it has a hook, else one that rules go to."""
+    """A base chain where it has a hook, else one that rules go to. ramfw writes no comments."""
 
     name: str
     rules: tuple[Rule, ...]
@@ -326,10 +326,26 @@ class Jump:
     is_mark: bool = False
 
 
-Element = str | int | CgroupElement | Jump | IPv4Address | IPv6Address
+@dataclass(frozen=True, slots=True)
+class NumberedElement:
+    """An entry's id in a set; its comment tells whose it is."""
+
+    entry_id: int
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedId:
+    """An element of a map from marks to ids: the id that the mark stands for."""
+
+    mark: int
+    entry_id: int
+
+
+Element = str | int | CgroupElement | Jump | NumberedElement | MarkedId | IPv4Address | IPv6Address
 
 IDS = "classid"
-"""The data of a map to ids of entries, in nft's word for 32 bits of a packet's priority."""
+"""An id of an entry, in nft's word for 32 bits of a packet's priority, as a key or as data."""
 VERDICTS = "verdict"
 """The data of a map to verdicts."""
 
@@ -355,8 +371,8 @@ class NamedSet:
 
     @property
     def holds_grants(self) -> bool:
-        """Whether its elements are grants."""
-        return self.data == IDS
+        """Whether its elements are grants: ids for a time."""
+        return self.data == IDS and "timeout" in self.flags
 
     @property
     def is_typed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ramfw.core.ruleset import Ruleset
@@ -42,9 +42,11 @@ class Count:
 class Counts:
     """All counters of the table: by name, and what live flows carried, by mark value.
 
-    `unheard` are the interfaces on which connections that were turned did not arrive.
+    `connections` counts, by an entry's id, those that it has permitted. `unheard` are the
+    interfaces on which connections that were turned did not arrive.
     """
 
     named: Mapping[str, Count]
     live: Mapping[int, Count]
     unheard: frozenset[str] = frozenset()
+    connections: Mapping[int, Count] = field(default_factory=dict)

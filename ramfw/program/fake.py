@@ -21,8 +21,10 @@ from ramfw.core.ruleset import (
     Element,
     InSet,
     Jump,
+    MarkedId,
     Match,
     NamedSet,
+    NumberedElement,
     Remember,
     Ruleset,
     SetRef,
@@ -228,13 +230,15 @@ class FakeKernel:
     def _add_elements(
         table: _Table, name: str, held: frozenset[Element], added: frozenset[Element]
     ) -> None:
-        data = {e.value: e for e in held if isinstance(e, Jump)}
+        there = {_key(element): element for element in held}
         for element in added:
             if isinstance(element, Jump):
                 _of(table.chains, element.chain)
-                if data.get(element.value, element) != element:
-                    raise KernelError(errno.EEXIST, f"add element {name}")
-        table.sets[name] = replace(table.sets[name], elements=held | added)
+            same = there.setdefault(_key(element), element)
+            # A comment is no data: one that is there stays as it is.
+            if same != element and not isinstance(element, NumberedElement):
+                raise KernelError(errno.EEXIST, f"add element {name}")
+        table.sets[name] = replace(table.sets[name], elements=frozenset(there.values()))
 
     def _add_grant(self, table: _Table, key: GrantKey, entry_id: int, timeout: int) -> None:
         _of(table.sets, key.map)
@@ -261,6 +265,18 @@ class FakeKernel:
             }
             if name not in there[kind]:
                 raise KernelError(errno.ENOENT, f"{kind} {name}")
+
+
+def _key(element: Element) -> object:
+    match element:
+        case Jump(value):
+            return value
+        case NumberedElement(entry_id):
+            return entry_id
+        case MarkedId(mark):
+            return mark
+        case _:
+            return element
 
 
 def _jumps(table: _Table) -> Iterator[Jump]:

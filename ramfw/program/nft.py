@@ -13,6 +13,7 @@ from dataclasses import replace
 from socket import socket
 from typing import Any
 
+from ramfw.core.permit_rules import CONNECTIONS
 from ramfw.core.ruleset import Match, NamedSet, Ruleset, SetRef
 from ramfw.core.tablestate import Counts, HeldGrant, TableState
 from ramfw.core.transaction import AddRule, AddTable, FlushSet, Operation, Transaction
@@ -27,9 +28,9 @@ from ramfw.wire.nft_writer import OWN, kind, write, write_rule
 
 PROBE_TABLE = "ramfw_probe"
 PROBE = f"add table inet {PROBE_TABLE}\nadd chain inet {PROBE_TABLE} probe\n"
-LARGE, MANY_CHAINS, MANY_ELEMENTS = 1 << 17, 1000, 500
-"""Bytes of a transaction's text, from which on nft gets a process of its own; chains that the
-table has, for libnftables loads them all; and elements of a set that is listed."""
+LARGE, MANY_ENTRIES, MANY_ELEMENTS = 1 << 17, 1000, 500
+"""Bytes of a transaction's text, from which on nft gets a process of its own; entries that the
+table has, for libnftables may load them all; and elements of a set that is listed."""
 ABSENT = "No such file or directory"
 _NUMBER = struct.Struct("=I")
 NOT_PERMITTED = "Operation not permitted"
@@ -85,7 +86,7 @@ class Nft:
         self._by_hand: Batches | None = None
         self._answers: dict[str, bool] = {}
         self._by_xt = False
-        self._holds_much = _is_held("live", MANY_CHAINS)
+        self._holds_much = _is_held("live", MANY_ENTRIES)
         """Whether libnftables would load much of the table before it changes anything."""
 
     def run(self, transaction: Transaction) -> None:
@@ -245,7 +246,7 @@ class Nft:
             if ABSENT in error.detail:
                 return None
             raise
-        self._holds_much = len(ruleset.chains) > MANY_CHAINS
+        self._holds_much = any(len(named.elements or ()) > MANY_ENTRIES for named in ruleset.sets)
         ruleset = self._judge_lock(ruleset)
         if not with_grants:
             return TableState(ruleset)
@@ -304,12 +305,15 @@ class Nft:
             try:
                 live = {_NUMBER.unpack(k)[0]: n for k, n in batches.counted("live") if n.packets}
                 named = {name: count for name, count in batches.counters() if count.packets}
+                connections = {
+                    _NUMBER.unpack(k)[0]: n for k, n in batches.counted(CONNECTIONS) if n.packets
+                }
             except KernelError as error:
                 if error.errno == errno.ENOENT:
                     return Counts({}, {})
                 raise
             unheard = self._unheard(batches)
-        return Counts(named, live, unheard)
+        return Counts(named, live, unheard, connections)
 
     def forget_unheard(self) -> bool:
         """See `Kernel.forget_unheard`."""

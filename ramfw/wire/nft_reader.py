@@ -19,8 +19,10 @@ from ipaddress import ip_address
 
 from ramfw.core.marks import ALL_BITS
 from ramfw.core.ruleset import (
+    IDS,
     TABLE,
     UNTOLD,
+    VERDICTS,
     CgroupElement,
     Chain,
     Count,
@@ -34,9 +36,11 @@ from ramfw.core.ruleset import (
     Jump,
     Limit,
     Log,
+    MarkedId,
     Masked,
     Match,
     NamedSet,
+    NumberedElement,
     Queue,
     RawPayload,
     Redirect,
@@ -198,7 +202,7 @@ def _read_set(block: _Block, draft: _Draft) -> None:
     )
     if not named.holds_grants and not named.lifetime:
         try:
-            elements = frozenset(_elements(form["elements"] or "", named.key[0]))
+            elements = frozenset(_elements(form["elements"] or "", named))
         except ValueError:
             draft.foreign.add(f"elements of {block.name}")
             elements = frozenset()
@@ -214,32 +218,75 @@ def _seconds(text: str) -> int:
     return sum(int(part[:-1]) * SECONDS[part[-1]] for part in re.findall(r"\d+[dhms]", text))
 
 
-def _elements(listed: str, kind: str) -> Iterator[Element]:
+def _elements(listed: str, of: NamedSet) -> Iterator[Element]:
+    read_one = _reader_of(of)
     for part in ELEMENT.findall(listed):
-        value = part.strip().removesuffix(" counter")
-        if " : jump " in value:
-            yield _jump(value, is_mark=kind == "mark")
-            continue
-        if kind in ("mark", "inet_service") or kind.startswith("@"):
-            yield int(value, 0)
-            continue
-        if kind in ("ipv4_addr", "ipv6_addr"):
-            yield ip_address(value)
-            continue
-        name = re.fullmatch(r'"([^"]*)"|(\w+)', value)
-        if name is None:
-            raise ValueError(f"an element with more than a name: {value}")
-        path = name[1] or name[2]
-        yield CgroupElement(path) if kind == "cgroupsv2" else path
+        yield read_one(part.strip().removesuffix(" counter"))
 
 
-def _jump(listed: str, *, is_mark: bool) -> Jump:
-    form = r"(0x)([0-9a-f]+) : jump (\w+)" if is_mark else r"([0-9a-f]+):([0-9a-f]+) : jump (\w+)"
+def _reader_of(of: NamedSet) -> Callable[[str], Element]:
+    """What reads an element of such a set; it raises ValueError."""
+    kind = of.key[0]
+    if of.data == VERDICTS:
+        return _jump_by_mark if kind == "mark" else _jump_by_id
+    if of.data == IDS:
+        return _marked_id
+    if kind == IDS:
+        return _numbered
+    if kind in ("mark", "inet_service") or kind.startswith("@"):
+        return _number
+    if kind in ("ipv4_addr", "ipv6_addr"):
+        return ip_address
+    return _cgroup if kind == "cgroupsv2" else _name
+
+
+def _jump_by_mark(listed: str) -> Jump:
+    mark, chain = _parts(r"(0x[0-9a-f]+|\d+) : jump (\w+)", listed)
+    return Jump(int(mark, 0), _shared(chain), is_mark=True)
+
+
+def _jump_by_id(listed: str) -> Jump:
+    entry_id, chain = _parts(r"([0-9a-f]+:[0-9a-f]+) : jump (\w+)", listed)
+    return Jump(_classid(entry_id), _shared(chain))
+
+
+def _marked_id(listed: str) -> MarkedId:
+    mark, entry_id = _parts(r"(0x[0-9a-f]+|\d+) : ([0-9a-f]+:[0-9a-f]+)", listed)
+    return MarkedId(int(mark, 0), _classid(entry_id))
+
+
+def _numbered(listed: str) -> NumberedElement:
+    entry_id, comment = _parts(r'(\S+)(?: counter)?(?: comment "([^"]*)")?', listed)
+    return NumberedElement(_classid(entry_id), comment)
+
+
+def _number(listed: str) -> int:
+    return int(listed, 0)
+
+
+def _cgroup(listed: str) -> CgroupElement:
+    return CgroupElement(_name(listed))
+
+
+def _name(listed: str) -> str:
+    quoted, plain = _parts(r'"([^"]*)"|(\w+)', listed)
+    return quoted or plain
+
+
+def _parts(form: str, listed: str) -> tuple[str, ...]:
+    """The groups of an element of this form, empty where there is nothing."""
     found = re.fullmatch(form, listed)
     if found is None:
-        raise ValueError(f"not a jump by {'a mark' if is_mark else 'an id'}: {listed}")
-    value = int(found[2], 16) if is_mark else int(found[1], 16) << 16 | int(found[2], 16)
-    return Jump(value, _shared(found[3]), is_mark)
+        raise ValueError(f"an element of another form: {listed}")
+    return found.groups("")
+
+
+def _classid(listed: str) -> int:
+    """An id as nft spells it: two halves in hexadecimal, or a word."""
+    if listed == "none":
+        return 0
+    high, low = _parts(r"([0-9a-f]+):([0-9a-f]+)", listed)
+    return int(high, 16) << 16 | int(low, 16)
 
 
 # -- chains ------------------------------------------------------------------------------------
@@ -308,8 +355,8 @@ def _statement(  # noqa: C901, PLR0911, PLR0912 - a case each
             if rest[0] != "}":
                 raise _NotOursError
             return Remember(key, name[1:]), rest[1:]
-        case ["ct", "mark", "set", "ct", "mark", "&", kept, "|", value, *rest]:
-            return _set_mark(int(kept, 0), int(value, 0)), rest
+        case ["ct", "mark", "set", "ct", "mark", *rest]:
+            return _set_mark(rest)
         case ["tcp", "flags", *rest]:
             return _flags(rest)
         case ["limit", "rate", rate, "burst", burst, "packets", *rest]:
@@ -354,19 +401,37 @@ def _priority(tokens: list[str]) -> tuple[Statement, list[str]]:
     """What is done with the packet's priority, where an id stands for a while."""
     if tokens[0] == "none":
         return Untag(), tokens[1:]
-    key, rest = _fields(tokens)
+    first, rest = _expression(tokens)
+    if isinstance(first, Masked):
+        key: tuple[Field | Masked, ...] = (first,)
+    else:
+        key, rest = _fields(tokens)
     if rest[0] != "map" or not rest[1].startswith("@"):
         raise _NotOursError
     return Tag(key, rest[1][1:]), rest[2:]
 
 
 def _packet_mark(tokens: list[str]) -> tuple[Statement, list[str]]:
-    match tokens:
-        case ["meta", "mark", "&", kept, "|", value, *rest]:
-            return SetPacketMark(int(kept, 0) & ~int(value, 0), int(value, 0)), rest
-        case ["meta", "mark", "&", kept, *rest]:
-            return SetPacketMark(int(kept, 0), 0), rest
-    raise _NotOursError
+    if tokens[:2] != ["meta", "mark"]:
+        raise _NotOursError
+    (kept, value), rest = _bits(tokens[2:])
+    return SetPacketMark(kept, value), rest
+
+
+def _set_mark(tokens: list[str]) -> tuple[Statement, list[str]]:
+    (kept, value), rest = _bits(tokens)
+    return SetMark(kept, value), rest
+
+
+def _bits(tokens: list[str]) -> tuple[tuple[int, int], list[str]]:
+    """Which bits are kept and which are set, of `& KEPT | VALUE` or a part of that."""
+    kept, value = ALL_BITS, 0
+    if tokens[:1] == ["&"]:
+        kept, tokens = int(tokens[1], 0), tokens[2:]
+    if tokens[:1] == ["|"]:
+        value, tokens = int(tokens[1], 0), tokens[2:]
+    # nft folds the value into the mask: (x & m) | v is the same as (x & (m | v)) | v.
+    return (kept & ~value, value), tokens
 
 
 def _limit(rate: str, burst: str) -> Limit:
@@ -374,11 +439,6 @@ def _limit(rate: str, burst: str) -> Limit:
     if unit != "second":
         raise _NotOursError
     return Limit(int(per_second), int(burst))
-
-
-def _set_mark(kept: int, value: int) -> SetMark:
-    # nft folds the value into the mask: (x & m) | v is the same as (x & (m | v)) | v.
-    return SetMark(kept & ~value, value)
 
 
 def _flags(tokens: list[str]) -> tuple[Statement, list[str]]:
@@ -454,7 +514,8 @@ def _expression(tokens: list[str]) -> tuple[Expression, list[str]]:
         if tokens[: len(words)] == words:
             rest = tokens[len(words) :]
             if rest and rest[0] == "&":
-                return Masked(name, int(rest[1], 0)), rest[2:]
+                mask = _classid(rest[1]) if name is Field.PRIORITY else int(rest[1], 0)
+                return Masked(name, mask), rest[2:]
             return name, rest
     raise _NotOursError
 
@@ -468,6 +529,8 @@ def _raw(plain: RawPayload, rest: list[str]) -> tuple[Expression, list[str]]:
 def _right(left: Expression, token: str) -> SetRef | int | str | frozenset[str]:
     if token.startswith("@"):
         return SetRef(token[1:])
+    if isinstance(left, Masked) and left.field is Field.PRIORITY:
+        return _classid(token)
     if isinstance(left, Masked | RawPayload) or left in NUMBERS:
         return int(token, 0)
     if left is Field.CT_STATE:

@@ -18,14 +18,17 @@ from ramfw.core.ruleset import (
     Dispatch,
     Element,
     Expression,
+    Field,
     FlagsMatch,
     InSet,
     Jump,
     Limit,
     Log,
+    MarkedId,
     Masked,
     Match,
     NamedSet,
+    NumberedElement,
     Queue,
     RawPayload,
     Redirect,
@@ -117,14 +120,10 @@ def _line(operation: Operation) -> str:  # noqa: C901, PLR0911, PLR0912 - a case
 
 
 def _chain_body(chain: Chain) -> str:
-    parts = []
-    if chain.hook:
-        hook, priority = chain.hook.hook, chain.hook.priority
-        base = f"type {chain.hook.kind} hook {hook} priority {priority}"
-        parts.append(f"{base}; policy {chain.policy};")
-    if chain.comment:
-        parts.append(f"comment {_quoted(chain.comment)};")
-    return f" {{ {' '.join(parts)} }}" if parts else ""
+    if chain.hook is None:
+        return ""
+    kind, hook, priority = chain.hook.kind, chain.hook.hook, chain.hook.priority
+    return f" {{ type {kind} hook {hook} priority {priority}; policy {chain.policy}; }}"
 
 
 def kind(named: NamedSet) -> str:
@@ -156,6 +155,10 @@ def _element(element: Element) -> str:
     if isinstance(element, Jump):
         value = str(element.value) if element.is_mark else _classid(element.value)
         return f"{value} : jump {element.chain}"
+    if isinstance(element, NumberedElement):
+        return f"{_classid(element.entry_id)} comment {_quoted(element.comment)}"
+    if isinstance(element, MarkedId):
+        return f"{element.mark} : {_classid(element.entry_id)}"
     return _quoted(element.path if isinstance(element, CgroupElement) else element)
 
 
@@ -179,6 +182,8 @@ def _quoted(text: str) -> str:
 
 def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a case each
     match statement:
+        case Match(Masked(Field.PRIORITY) as left, int() as right, negated):
+            return f"{_expression(left)} {'!= ' if negated else ''}{_classid(right)}"
         case Match(left, right, negated):
             return f"{_expression(left)} {'!= ' if negated else ''}{_right(right)}"
         case FlagsMatch(mask, value, negated):
@@ -186,7 +191,7 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
             wanted = " | ".join(flag for flag in FLAG_ORDER if flag in value)
             return f"tcp flags & ({bits}) {'!=' if negated else '=='} {wanted}"
         case Tag(key, name):
-            return f"meta priority set {' . '.join(key)} map @{name}"
+            return f"meta priority set {' . '.join(map(_expression, key))} map @{name}"
         case Untag():
             return "meta priority set none"
         case Dispatch(name, left):
@@ -194,7 +199,8 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
         case Count(counter):
             return f"counter name {_quoted(counter)}"
         case SetMark(kept, value):
-            return f"ct mark set ct mark & {kept:#010x} | {value:#010x}"
+            more = f" | {value:#010x}" if value else ""
+            return f"ct mark set ct mark & {kept:#010x}{more}"
         case SetPacketMark(kept, value):
             more = f" | {value:#010x}" if value else ""
             return f"meta mark set meta mark & {kept:#010x}{more}"
@@ -223,6 +229,8 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
 
 def _expression(expression: Expression) -> str:
     match expression:
+        case Masked(Field.PRIORITY, mask):
+            return f"{Field.PRIORITY} & {_classid(mask)}"
         case Masked(field, mask):
             return f"{field} & {mask:#010x}"
         case SocketCgroup(level):

@@ -9,8 +9,8 @@ from tests.lab.host import Host
 from tests.lab.policies import DOCKER_IO, policy
 from tests.lab.space import wait_until
 
-ENTRIES = 3000
-"""Nearly 2 MB of rules, which nft writes in a process of its own: 5 MB of events."""
+ENTRIES = 12_000
+"""More than 1 MB of rules, which nft writes in a process of its own: 5 MB of events."""
 FLOOD = 40_000
 """Elements, in some 10 MB of events; half of that is more than is kept."""
 MANY = policy(

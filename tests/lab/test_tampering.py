@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from ramfw.core.ruleset import NumberedElement, Ruleset
+from ramfw.wire.nft_reader import read
 from tests.lab.addresses import GHCR, HUB
 from tests.lab.host import Host
 from tests.lab.internet import Internet
@@ -40,8 +42,6 @@ def let_through(host: Host) -> None:
 
 
 def open_address(host: Host) -> None:
-    entry = re.search(r"entry_(\d+)", host.rules())
-    assert entry
     mark = re.search(rf"{HUB.v4} \. tcp \. 443 [^,}}]*: (\S+)", host.rules())
     assert mark
     element = f"{GHCR.v4} . tcp . 443 timeout 1h : {mark[1]}"
@@ -78,6 +78,55 @@ def test_without_a_daemon_such_a_change_stays(host: Host, change: Callable[[Host
     host.kill_ramfw()
     change(host)
     assert connects(host)
+
+
+def entries(host: Host) -> Ruleset:
+    """All that makes an entry one, as it stands in the kernel."""
+    parts = ("chain permit", "chain permit_named", "set connections", "set live", "map entries")
+    names = (part.split() for part in (*parts, "map verdict_ids"))
+    listed = (
+        host.namespace.sh(f"nft --stateless list {kind} inet ramfw {name}") for kind, name in names
+    )
+    return read("".join(listed))
+
+
+CALLED_OTHERWISE = """
+delete element inet ramfw connections { 0:ID }
+add element inet ramfw connections { 0:ID comment "0123456789abcdef other" }
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "flush chain inet ramfw permit",
+        "insert rule inet ramfw permit accept",
+        "delete element inet ramfw connections { 0:ID }",
+        CALLED_OTHERWISE,
+        "delete element inet ramfw entries { 0:ID }",
+        "add element inet ramfw entries { 0:99 : jump permit }",
+        "add element inet ramfw live { 0x99 }",
+        "add element inet ramfw verdict_ids { 0x99 : 0:ID }",
+        "delete element inet ramfw verdict_ids { 0xID }",
+    ],
+)
+def test_what_is_done_to_the_entries_is_undone(host: Host, change: str) -> None:
+    host.start_ramfw(HUB_ONLY)
+    meant = entries(host)
+    (entry,) = known(meant) - {4}
+
+    host.namespace.sh(f"nft '{change.replace('ID', f'{entry:x}')}'")
+    put_right(host, 1)
+
+    assert entries(host) == meant
+    assert host.pull("docker.io/corp/app:1").ok
+    assert host.pull("ghcr.io/corp/app:1").refused
+
+
+def known(ruleset: Ruleset) -> set[int]:
+    """The ids of entries that the table tells."""
+    found = (element for named in ruleset.sets for element in named.elements or ())
+    return {element.entry_id for element in found if isinstance(element, NumberedElement)}
 
 
 def test_what_got_through_while_the_table_was_away_is_known(

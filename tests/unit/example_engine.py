@@ -151,12 +151,12 @@ def example_status() -> dict[str, Any]:
     first, *_ = running.engine.numbering.entries
     counts = Counts(
         {
-            f"entry_{first}": Count(1234, 74_040),
             "engines_refused": Count(12, 720),
             "revoked": Count(3, 180),
         },
         {first: Count(2_000_000, 3_210_000_000)},
         frozenset({"docker0"}),
+        {first: Count(1234, 74_040)},
     )
     return {
         "version": "0.1.0",

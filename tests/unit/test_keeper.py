@@ -41,7 +41,7 @@ def test_what_is_in_force_is_kept_once(tmp_path: Path) -> None:
     driver, kept = story(tmp_path)
     assert keep(kept, driver)
     assert (tmp_path / "policy.toml").read_text() == "first"
-    assert "entry_16" in (tmp_path / "boot.nft").read_text()
+    assert "0:10 comment" in (tmp_path / "boot.nft").read_text()
     assert not keep(kept, driver)
     assert kept.report()["problem"] == ""
     assert kept.report()["kept_ago"] >= 0

@@ -7,6 +7,7 @@ import pytest
 from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset, entry_comment
 from ramfw.core.policy import ScopeName
 from ramfw.core.ruleset import Chain, Jump, Ruleset, Verdict
+from ramfw.core.watch_rules import WatchForm
 from ramfw.wire.nft_reader import read
 from ramfw.wire.nft_writer import write_rule
 from tests.golden.cases import ALL_CASES, Case, with_engine
@@ -84,17 +85,37 @@ def test_an_empty_policy_opens_no_id_but_the_resolvers() -> None:
     assert live.elements == frozenset({4})
 
 
-def test_each_live_entry_has_its_chain_and_no_other_id_leads_anywhere() -> None:
+def test_each_live_entry_is_permitted_and_no_other_id_leads_anywhere() -> None:
     ruleset = compile_ruleset(policy(), Machine(), (NumberedEntry(16, "x", "d"),))
     entries = next(named for named in ruleset.sets if named.name == "entries")
-    assert entries.elements == frozenset({Jump(4, "entry_4"), Jump(16, "entry_16")})
+    assert entries.elements == frozenset({Jump(4, "permit"), Jump(16, "permit")})
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_the_number_of_chains_and_counters_is_the_same_for_any_number_of_entries(
+    names: bool,  # noqa: FBT001
+) -> None:
+    machine = Machine(names=names, watch=WatchForm.NATIVE)
+
+    def size(count: int) -> tuple[int, int, int]:
+        entries = (
+            NumberedEntry(16 + n, f"{n}.example", f"{n:016x}", expects_name=True)
+            for n in range(count)
+        )
+        ruleset = compile_ruleset(policy(), machine, entries)
+        return len(ruleset.chains), sum(len(c.rules) for c in ruleset.chains), len(ruleset.counters)
+
+    assert size(1) == size(1000)
 
 
 def test_the_mark_keeps_other_people_s_bits() -> None:
     shifted = policy("[enforcement]\nmark_mask = 0x00ffff00")
     ruleset = compile_ruleset(shifted, Machine(), (NumberedEntry(16, "x", "d"),))
-    rule = write_rule(_chain(ruleset, "entry_16").rules[0])
-    assert "ct mark set ct mark & 0xff0000ff | 0x00001000" in rule
+    permit, refuse = (_chain(ruleset, name) for name in ("permit", "refuse_engines"))
+    written = [write_rule(rule) for rule in (*permit.rules, *refuse.rules)]
+    assert "ct mark set ct mark & 0xff0000ff | 0x00c00000" in written
+    assert "meta priority & 0:10 0:10 ct mark set ct mark & 0xffffefff | 0x00001000" in written
+    assert "ct mark set ct mark & 0xff0000ff | 0x00000100" in written[-1]
 
 
 def test_a_cgroup_goes_to_the_set_of_its_level() -> None:

@@ -6,11 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
 from ramfw.core.marks import ANSWERED, PASSED, REFUSED, UNSETTLED, MarkLayout
-from ramfw.core.name_rules import CHECKED, NAMES_PRIORITY, TELLING
+from ramfw.core.name_rules import CHECKED, NAMES_PRIORITY, TELLING, is_unsettled
 from ramfw.core.policy import ScopeName
-from ramfw.core.ruleset import DROP, Chain, Jump, Log, Queue, Rule, Ruleset, SetPacketMark
+from ramfw.core.ruleset import (
+    DROP,
+    Chain,
+    Jump,
+    Log,
+    MarkedId,
+    Queue,
+    Rule,
+    Ruleset,
+    SetPacketMark,
+    jump,
+)
 from ramfw.core.watch_rules import WATCH_PRIORITY, WatchForm
 from tests.golden.cases import MACHINE, NAMES
 from tests.unit.core.policies import policy
@@ -74,9 +85,7 @@ def statements(ruleset: Ruleset) -> list[object]:
 
 def test_verdicts_lead_somewhere_and_what_nobody_read_is_counted() -> None:
     value = MarkLayout(0x0000FFFF).value
-    leads = {
-        jump.value: jump.chain for jump in elements(compiled(), CHECKED) if isinstance(jump, Jump)
-    }
+    leads = {one.value: one.chain for one in elements(compiled(), CHECKED) if isinstance(one, Jump)}
     assert leads[value(REFUSED)] == "refuse_name"
     assert leads[value(PASSED)] == "pass_name"
     for scope in ScopeName:
@@ -84,6 +93,13 @@ def test_verdicts_lead_somewhere_and_what_nobody_read_is_counted() -> None:
         assert leads[value(silent)] == "pass_unread"
         assert leads[value(listening)] == f"listen_{scope}"
         assert value(spoke) not in leads
+
+
+def test_a_verdict_permits_what_is_an_entry_and_only_while_its_flow_waits() -> None:
+    ruleset = compile_ruleset(policy(), NATIVE, (NumberedEntry(17, "x", "d"),))
+    assert elements(ruleset, "verdict_ids") == {MarkedId(4, 4), MarkedId(17, 17)}
+    (permits,) = (r for r in chain(ruleset, "take_verdict").rules if "permit_named" in str(r))
+    assert permits == (is_unsettled(MarkLayout(0x0000FFFF)), jump("permit_named"))
 
 
 def test_marks_lie_in_the_policy_s_bits() -> None:
@@ -149,9 +165,9 @@ def test_what_is_answered_is_refused_first_and_goes_no_further() -> None:
         ruleset, CHECKED
     )
     # What bare acknowledgement comes then is let lie; all else of a refused flow is reset.
-    assert guard.rules[0][-1] == DROP
-    assert "'psh'" in words(guard.rules[:1])
-    assert "'refusal'" in words(guard.rules[1:2])
+    assert guard.rules[1][-1] == DROP
+    assert "'psh'" in words(guard.rules[1:2])
+    assert "'refusal'" in words(guard.rules[2:3])
 
 
 def test_audit_answers_nobody() -> None:

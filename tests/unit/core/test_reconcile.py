@@ -13,6 +13,7 @@ from ramfw.core.policy import ScopeName
 from ramfw.core.reconcile import MOST_STALE_CGROUPS, after, diff, replaces_table
 from ramfw.core.ruleset import (
     ACCEPT,
+    IDS,
     CgroupElement,
     Chain,
     Count,
@@ -20,6 +21,7 @@ from ramfw.core.ruleset import (
     Hook,
     Match,
     NamedSet,
+    NumberedElement,
     Ruleset,
     SetRef,
     SocketCgroup,
@@ -163,6 +165,19 @@ def test_a_chain_that_does_not_differ_is_not_touched() -> None:
     other = replace(judge, rules=((ACCEPT,),))
     first, last = diff(simple(chains=(refusal, other)), simple())
     assert first == (FlushChain("judge"), AddRule("judge", (ACCEPT,)))
+    assert last == ()
+
+
+def test_an_entry_that_has_another_comment_is_taken_out_before_it_is_put_in() -> None:
+    def entry(comment: str) -> Ruleset:
+        known = frozenset({NumberedElement(16, comment), NumberedElement(17, "other")})
+        return Ruleset((), (NamedSet("connections", (IDS,), elements=known),), frozenset())
+
+    first, last = diff(entry("new"), entry("old"))
+    assert first == (
+        DeleteElements("connections", frozenset({NumberedElement(16, "old")})),
+        AddElements("connections", frozenset({NumberedElement(16, "new")})),
+    )
     assert last == ()
 
 

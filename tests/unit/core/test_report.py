@@ -209,12 +209,12 @@ def test_counters_are_found_by_entry_and_scope_and_live_flows_by_their_mark() ->
     driver = started("[enforcement]\nmark_mask = 0x00ffff00", HUB, GHCR)
     counts = Counts(
         {
-            "entry_17": Count(7, 700),
             "engines_refused": Count(3, 180),
             "containers_audited": Count(2, 120),
             "revoked": Count(1, 60),
         },
         {17: Count(9, 900), 17 << 8: Count(50, 5000)},
+        connections={17: Count(7, 700)},
     )
     found = told(driver, counts)
     assert [(e["id"], e["connections"], e["bytes"]) for e in found["entries"]] == [

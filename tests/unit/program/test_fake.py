@@ -17,8 +17,10 @@ from ramfw.core.ruleset import (
     Dispatch,
     Field,
     Jump,
+    MarkedId,
     Match,
     NamedSet,
+    NumberedElement,
     Rule,
     SetRef,
     Tag,
@@ -195,6 +197,14 @@ def test_an_element_with_a_jump_keeps_its_chain_busy() -> None:
     kernel.run((DeleteElements("entries", frozenset({to_16})), DeleteChain("entry_16")))
     kernel.run((AddElements("entries", frozenset({to_17})),))
     assert kernel.elements("entries") == {to_17}
+
+
+def test_an_id_that_is_there_keeps_its_comment_and_a_mark_its_id() -> None:
+    kernel, _ = made(AddElements("s", frozenset({NumberedElement(16, "old")})))
+    kernel.run((AddElements("s", frozenset({NumberedElement(16, "new")})),))
+    assert kernel.elements("s") == {NumberedElement(16, "old")}
+    kernel.run((AddElements("m", frozenset({MarkedId(16, 16)})),))
+    assert refused(kernel, AddElements("m", frozenset({MarkedId(16, 17)}))) == errno.EEXIST
 
 
 def test_a_map_goes_with_its_grants_and_a_table_with_all() -> None:

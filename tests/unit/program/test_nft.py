@@ -16,7 +16,7 @@ from ramfw.core.transaction import AddCounter, AddTable, DeleteTable
 from ramfw.core.turn_rules import Turning
 from ramfw.errors import KernelError, MissingError
 from ramfw.program import nft
-from ramfw.program.nft import LARGE, MANY_CHAINS, MANY_ELEMENTS, Nft
+from ramfw.program.nft import LARGE, MANY_ELEMENTS, MANY_ENTRIES, Nft
 from tests.unit.wire.sample import SAMPLE, VERSIONS, listing
 
 
@@ -193,7 +193,8 @@ class Counters:
     """Tells counters, as they were written beforehand; what is None is not there."""
 
     def __init__(self, live: dict[bytes, Count] | None, unheard: dict[bytes, Count] | None) -> None:
-        self._sets = {"live": live, "unheard": unheard}
+        connections = {pack("=I", 16): Count(5, 300), pack("=I", 17): Count()}
+        self._sets = {"live": live, "unheard": unheard, "connections": connections}
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +203,7 @@ class Counters:
         pass
 
     def counters(self) -> Iterator[tuple[str, Count]]:
-        return iter({"entry_16": Count(5, 300), "entry_17": Count()}.items())
+        return iter({"revoked": Count(1, 60), "turned": Count()}.items())
 
     def counted(self, name: str) -> Iterator[tuple[bytes, Count]]:
         found = self._sets[name]
@@ -211,13 +212,15 @@ class Counters:
         return iter(found.items())
 
 
-def test_what_counted_something_is_told_by_name_and_by_mark(
+def test_what_counted_something_is_told_by_name_by_mark_and_by_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table, _ = opened(monkeypatch, kernel("1.0.6"))
     live = {pack("=I", 4): Count(), pack("=I", 16): Count(12, 3400)}
     monkeypatch.setattr(nft, "Batches", lambda: Counters(live, None))
-    assert table.counts() == Counts({"entry_16": Count(5, 300)}, {16: Count(12, 3400)})
+    assert table.counts() == Counts(
+        {"revoked": Count(1, 60)}, {16: Count(12, 3400)}, connections={16: Count(5, 300)}
+    )
     unheard = {b"docker0" + bytes(9): Count()}
     monkeypatch.setattr(nft, "Batches", lambda: Counters(live, unheard))
     assert table.counts().unheard == {"docker0"}
@@ -240,12 +243,24 @@ def test_interfaces_are_turned_again_only_where_some_are_not(
     assert command == "flush set inet ramfw unheard\n"
 
 
+_MANY = ", ".join(f'0:{n:x} counter comment "x"' for n in range(1, MANY_ENTRIES + 2))
+MANY_LISTED = f"""
+table inet ramfw {{
+set connections {{
+type classid
+counter
+elements = {{ {_MANY} }}
+}}
+}}
+"""
+
+
 def test_a_table_with_many_entries_is_not_loaded_into_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chains = "\n".join(f"chain entry_{n} {{\n}}" for n in range(MANY_CHAINS + 1))
-    large = Context(lambda _: (0, f"table inet ramfw {{\n{chains}\n}}\n", ""))
-    entries: Elements = {"live": [(KEY, HeldGrant(16, 299))] * (MANY_CHAINS + 1)}
+    large = Context(lambda _: (0, MANY_LISTED, ""))
+    many: list[tuple[bytes | None, HeldGrant]] = [(KEY, HeldGrant(16, 299))] * (MANY_ENTRIES + 1)
+    entries: Elements = {"live": many, "connections": many}
     table, (text, apart) = opened(monkeypatch, lambda _: (0, "", ""), entries, large=large)
     table.read(with_grants=False)
     assert table.matches_cgroups()
@@ -257,16 +272,15 @@ def test_a_table_with_many_entries_is_not_loaded_into_this_process(
 def test_a_table_that_has_grown_is_not_loaded_into_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chains = "\n".join(f"chain entry_{n} {{\n}}" for n in range(MANY_CHAINS + 1))
-    listed = f"table inet ramfw {{\n{chains}\n}}\n"
-    large = Context(lambda _: (0, listed, ""))
-    table, (text, apart) = opened(monkeypatch, lambda _: (0, listed, ""), large=large)
+    large = Context(lambda _: (0, MANY_LISTED, ""))
+    entries: Elements = {"connections": [(KEY, HeldGrant(16, 299))] * (MANY_ENTRIES + 1)}
+    table, (text, apart) = opened(monkeypatch, lambda _: (0, MANY_LISTED, ""), entries, large=large)
     table.run((AddCounter("small"),))
     table.read(with_grants=False)
-    assert [len(context.asked) for context in (text, apart, large)] == [1, 1, 0]
+    assert [len(context.asked) for context in (text, apart, large)] == [1, 1, 1]
     table.read(with_grants=False)
     table.run((AddCounter("small"),))
-    assert [len(context.asked) for context in (text, apart, large)] == [1, 1, 2]
+    assert [len(context.asked) for context in (text, apart, large)] == [1, 1, 4]
 
 
 @pytest.mark.parametrize(("held", "process"), [(MANY_ELEMENTS, 0), (MANY_ELEMENTS + 1, 1)])

@@ -20,9 +20,11 @@ from ramfw.core.ruleset import (
     Hook,
     InSet,
     Jump,
+    MarkedId,
     Masked,
     Match,
     NamedSet,
+    NumberedElement,
     RawPayload,
     Reject,
     Remember,
@@ -41,6 +43,7 @@ from ramfw.wire.nft_writer import write
 LISTINGS = Path(__file__).parent / "listings"
 VERSIONS = ("1.0.6", "1.1.3")
 
+BIT, ENDS = Masked(Field.PRIORITY, 0x20), Masked(Field.PRIORITY, 0xC000)
 LOW, HIGH = Masked(Field.CT_MARK, 0x0000FFFF), Masked(Field.CT_MARK, 0xFFFF0000)
 NAME, LATER = RawPayload(160, 64, 0xDFDFDFDFDFDFDFDF), RawPayload(176, 64, 0xDFDFDFDFDFDFDFDF)
 TURNED = (Field.IP_SADDR, Field.TCP_SPORT, Field.TCP_SEQUENCE)
@@ -49,10 +52,23 @@ FLAGS = frozenset({"fin", "syn", "rst", "ack"})
 SAMPLE = Ruleset(
     chains=(
         Chain(
-            "entry_16",
-            ((Count("entry_16"), SetMark(0xFFFF0000, 0x10)),),
-            comment="d405baec713bdf31 registry.example:8443",
+            "permit",
+            (
+                (Match(Field.PRIORITY, SetRef("connections")),),
+                (SetMark(0xFFFF0000, 0xC000),),
+                (Match(BIT, 0x20), SetMark(0xFFFFFFDF, 0x20)),
+                (Match(ENDS, 0), SetMark(0xFFFF3FFF, 0)),
+                (Match(ENDS, 0x4000), SetMark(0xFFFF3FFF, 0x4000)),
+            ),
         ),
+        Chain(
+            "permit_named",
+            (
+                (Tag((Masked(Field.META_MARK, 0x0000FFFF),), "verdict_ids"),),
+                (Match(Field.PRIORITY, "none", negated=True), jump("permit")),
+            ),
+        ),
+        Chain("entry_16", ((Count("entry_16"), SetMark(0xFFFF0000, 0x10)),)),
         Chain(
             "tell",
             (
@@ -65,7 +81,14 @@ SAMPLE = Ruleset(
             "remember",
             ((InSet(TURNED, "turned4"), DROP), (Remember(TURNED, "turned4"), ACCEPT)),
         ),
-        Chain("high", ((SetMark(0x0000FFFF, 0x00100000),), (Match(HIGH, 0x00100000), ACCEPT))),
+        Chain(
+            "high",
+            (
+                (SetMark(0x0000FFFF, 0x00100000),),
+                (Match(HIGH, 0x00100000), ACCEPT),
+                (Match(Masked(Field.CT_MARK, 0xC0000000), 0xC0000000), DROP),
+            ),
+        ),
         Chain(
             "judge",
             (
@@ -105,7 +128,7 @@ SAMPLE = Ruleset(
                 (Reject("icmpx admin-prohibited"),),
             ),
         ),
-        Chain("empty", (), comment="0123456789abcdef gone.example"),
+        Chain("empty", ()),
     ),
     sets=(
         NamedSet(
@@ -121,6 +144,18 @@ SAMPLE = Ruleset(
             data=VERDICTS,
             elements=frozenset({Jump(4, "empty"), Jump(16, "entry_16")}),
         ),
+        NamedSet(
+            "connections",
+            ("classid",),
+            counted=True,
+            elements=frozenset(
+                {
+                    NumberedElement(4, "resolvers trusted DNS servers"),
+                    NumberedElement(16, "d405baec713bdf31 registry.example:8443"),
+                }
+            ),
+        ),
+        NamedSet("verdict_ids", ("mark",), data=IDS, elements=frozenset({MarkedId(16, 16)})),
         NamedSet("names", ("@th,160,64",), elements=frozenset({0x044748435202494F, 0x1F << 56})),
         NamedSet("firsts", ("@th,160,8",), elements=frozenset({3, 63})),
         NamedSet("permitted4", KEY4, frozenset({"timeout"}), data=IDS),

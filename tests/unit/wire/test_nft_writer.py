@@ -21,9 +21,11 @@ from ramfw.core.ruleset import (
     FlagsMatch,
     Hook,
     Jump,
+    MarkedId,
     Masked,
     Match,
     NamedSet,
+    NumberedElement,
     RawPayload,
     Reject,
     Rule,
@@ -73,11 +75,8 @@ MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), d
         (DeleteCounter("c"), "delete counter inet ramfw c"),
         (AddChain(Chain("c", ((ACCEPT,),))), "add chain inet ramfw c"),
         (
-            AddChain(Chain("c", (), Hook("output", -150), "16 x")),
-            (
-                "add chain inet ramfw c "
-                '{ type filter hook output priority -150; policy accept; comment "16 x"; }'
-            ),
+            AddChain(Chain("c", (), Hook("output", -150))),
+            "add chain inet ramfw c { type filter hook output priority -150; policy accept; }",
         ),
         (
             AddChain(Chain("c", (), Hook("input", 0), policy="drop")),
@@ -104,6 +103,14 @@ MAP = NamedSet("m", ("ipv4_addr", "mark"), frozenset({"timeout", "interval"}), d
         (
             AddElements("m", frozenset({Jump(16, "entry_16"), Jump(0x10002, "c")})),
             "add element inet ramfw m { 0:10 : jump entry_16, 1:2 : jump c }",
+        ),
+        (
+            AddElements("s", frozenset({NumberedElement(16, "d *.x"), NumberedElement(17, "")})),
+            'add element inet ramfw s { 0:10 comment "d *.x", 0:11 comment "" }',
+        ),
+        (
+            AddElements("m", frozenset({MarkedId(0x1000, 16)})),
+            "add element inet ramfw m { 4096 : 0:10 }",
         ),
         (DeleteElements("s", frozenset({"lo"})), 'delete element inet ramfw s { "lo" }'),
         (
@@ -140,6 +147,13 @@ def test_an_operation_is_one_line(operation: Operation, line: str) -> None:
         (
             (Count("c"), SetMark(0xFFFF0000, 0x10)),
             'counter name "c" ct mark set ct mark & 0xffff0000 | 0x00000010',
+        ),
+        ((SetMark(0xFFFF3FFF, 0),), "ct mark set ct mark & 0xffff3fff"),
+        ((Match(Masked(Field.PRIORITY, 0xC000), 0x4000),), "meta priority & 0:c000 0:4000"),
+        ((Match(Field.PRIORITY, "none", negated=True),), "meta priority != none"),
+        (
+            (Tag((Masked(Field.META_MARK, 0xFF00),), "m"),),
+            "meta priority set meta mark & 0x0000ff00 map @m",
         ),
         ((Reject("tcp reset"),), "reject with tcp reset"),
         ((Verdict("return"),), "return"),
@@ -202,7 +216,7 @@ def test_a_string_that_could_leave_its_quotes_is_refused(text: str) -> None:
         AddElements("s", frozenset({text})),
         DeleteElements("s", frozenset({text})),
         AddElements("s", frozenset({CgroupElement(text, 1, 7)})),
-        AddChain(Chain("c", (), comment=text)),
+        AddElements("s", frozenset({NumberedElement(16, text)})),
         AddRule("c", (Count(text),)),
     ):
         with pytest.raises(ValueError, match="not a string that nft can be given"):
