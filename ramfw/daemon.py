@@ -695,6 +695,9 @@ class Daemon:
         self._keeper.loaded(policy, text)
         self._events.put_nowait(PolicyLoaded(policy, await self._held_ids(policy)))
         await self._settle(RELOAD_PATIENCE)
+        if problems := self._engine.health.policy_problems:
+            source = str(self._policy_path)
+            raise PolicyError(tuple(Problem(source, 0, "", problem) for problem in problems))
         await self._all_kept()
         return {"in_force": self._engine.in_force, "warnings": [str(w) for w in warnings]}
 

@@ -62,7 +62,7 @@ from ramfw.core.leases import Leases
 from ramfw.core.ledger import Ledger, additions
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
-from ramfw.core.numbering import Numbering
+from ramfw.core.numbering import Numbering, OutOfIdsError
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.probe import Outcome, Probe, Probed, Recalled
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table
@@ -256,11 +256,15 @@ class Engine:
                 pass
 
     def _policy_loaded(self, event: PolicyLoaded, now: float) -> Iterable[Command]:
+        try:
+            self.numbering.assign(event.policy.entries, event.held_ids)
+        except OutOfIdsError as error:
+            self.health.policy_problems = (str(error),)
+            return
         watch = self.facts.watch
         checks = watch is not None and watch.names
         self.policy = event.policy if checks else event.policy.by_addresses()
         self.health.policy_problems = ()
-        self.numbering.assign(event.policy.entries, event.held_ids)
         self._permissions_changed(now)
         for name in self.names.replace(self.permissions.exact_names(), now):
             if not self.permissions.of_name(name):

@@ -22,6 +22,16 @@ def number(entry_id: int, entry: Entry) -> NumberedEntry:
     return NumberedEntry(entry_id, entry.label, entry.digest, entry.expects_name)
 
 
+class OutOfIdsError(Exception):
+    """Live flows carry the ids of so many entries of former policies that too few are left."""
+
+    def __init__(self, wanted: int, left: int) -> None:
+        super().__init__(
+            f"{wanted:,} entries are new, and {left:,} ids are free until connections that former "
+            "policies permitted have ended: the policy before stays in force; reload again later"
+        )
+
+
 @dataclass(slots=True)
 class Numbering:
     """The ids of the policy in force, in its order."""
@@ -38,7 +48,10 @@ class Numbering:
                 self._adopted[digest] = NumberedEntry(element.entry_id, label, digest)
 
     def assign(self, entries: Iterable[Entry], held: frozenset[int]) -> None:
-        """Number the entries of a new policy; `held` are the ids that live flows carry."""
+        """Number the entries of a new policy; `held` are the ids that live flows carry.
+
+        Raises OutOfIdsError, and changes nothing, where there are too few others.
+        """
         before = _Before(self.entries)
         taken: dict[int, Entry] = {}
         numbered: dict[int, NumberedEntry] = {}
@@ -55,9 +68,11 @@ class Numbering:
             order.append(known.entry_id)
         used = set(taken) | set(self.numbered) | held
         used |= {n.entry_id for n in self._adopted.values()}
-        free = (i for i in range(FIRST_ENTRY_ID, LAST_ID + 1) if i not in used)
-        for position, entry in fresh:
-            new = number(next(free), entry)
+        free = [i for i in range(FIRST_ENTRY_ID, LAST_ID + 1) if i not in used][: len(fresh)]
+        if len(free) < len(fresh):
+            raise OutOfIdsError(len(fresh), len(free))
+        for entry_id, (position, entry) in zip(free, fresh, strict=True):
+            new = number(entry_id, entry)
             taken[new.entry_id], numbered[new.entry_id] = entry, new
             order[position] = new.entry_id
         self._adopted.clear()

@@ -24,6 +24,8 @@ from ramfw.core.policy_registry import KEYS, read_registry, takes_host
 from ramfw.core.policy_tables import Report, Table
 
 MAX_PORT = 65535
+MOST_ENTRIES = 20_000
+"""Each has an id, and those of the policy before are still in use when another is loaded."""
 HTTPS_PORT = 443
 DEFAULT_PORTS = {
     EntryKind.HOST: (HTTPS_PORT,),
@@ -41,6 +43,10 @@ _ALL_KEYS = tuple(dict.fromkeys(key for keys in _KEYS.values() for key in keys))
 
 def read_entries(tables: list[Table], catalog: Catalog, report: Report) -> tuple[Entry, ...]:
     """The entries of a policy in the file's order; problems and warnings go to the report."""
+    if len(tables) > MOST_ENTRIES:
+        message = f"{len(tables):,} entries; there may be {MOST_ENTRIES:,}"
+        report.error(tables[MOST_ENTRIES].path, message, "permit with a wildcard or a range")
+        return ()
     numbered = [
         (position, entry)
         for position, table in enumerate(tables)

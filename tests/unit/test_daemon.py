@@ -42,6 +42,7 @@ from ramfw.core.events import (
     ServerReply,
     TableRead,
 )
+from ramfw.core.marks import FIRST_ENTRY_ID
 from ramfw.core.policy import ScopeName
 from ramfw.core.questions import Tally
 from ramfw.core.ruleset import ACCEPT, Chain, Ruleset
@@ -454,6 +455,22 @@ async def test_a_bad_policy_changes_nothing_and_status_shows_it_until_it_is_mend
         machine.write(HUB)
         await machine.ask("reload")
         assert (await settled(machine))["policy_problems"] == []
+
+
+async def test_a_policy_for_which_too_few_ids_are_free_is_told_and_the_one_before_goes_on(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(machine):
+        await settled(machine)
+        monkeypatch.setattr(daemon, "held_ids", lambda _: frozenset(range(FIRST_ENTRY_ID, 1 << 16)))
+        machine.write(HUB, GHCR)
+        with pytest.raises(RefusedError) as refused:
+            await machine.ask("reload")
+        assert "0 ids are free" in refused.value.problems[0]["message"]
+        assert machine.open_addresses() == {ANSWERS[HUB]}
+        monkeypatch.setattr(daemon, "held_ids", lambda _: frozenset())
+        await machine.ask("reload")
+        assert machine.open_addresses() == {ANSWERS[HUB], ANSWERS[GHCR]}
 
 
 async def test_between_many_transactions_others_have_their_turn(

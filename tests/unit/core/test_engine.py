@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from ramfw.core.events import (
     Answer,
     LinksChanged,
+    PolicyLoaded,
     PolicyRefused,
     Resolved,
     ServerReply,
     TableRead,
 )
 from ramfw.core.leases import GRACE, LONGEST_STALE
+from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
 from ramfw.core.ruleset import ACCEPT, CgroupElement
 from ramfw.errors import KernelError
 from tests.unit.core.driver import SERVER, Driver
@@ -282,6 +284,20 @@ def test_a_refused_policy_changes_nothing() -> None:
     assert len(driver.kernel.committed) == committed
     assert driver.open(A) == 16
     assert "hots" in driver.engine.health.policy_problems[0]
+
+
+def test_a_policy_for_which_too_few_ids_are_free_is_refused_and_the_one_before_goes_on() -> None:
+    driver = started(HUB)
+    driver.answers(HUB, A)
+    nearly_all = frozenset(range(FIRST_ENTRY_ID, LAST_ID))
+    driver.tell(PolicyLoaded(policy("", HUB, GHCR, "a.example"), nearly_all))
+    assert driver.open(A) == 16
+    (problem,) = driver.engine.health.policy_problems
+    assert problem.startswith("2 entries are new, and 1 ids are free")
+    assert driver.engine.in_force
+    driver.tell(PolicyLoaded(policy("", HUB, GHCR), nearly_all))
+    assert driver.engine.health.policy_problems == ()
+    assert set(driver.engine.numbering.entries) == {16, LAST_ID}
 
 
 def test_a_cgroup_made_again_is_added_under_its_new_id() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.core.compiler import Machine, compile_ruleset
-from ramfw.core.marks import FIRST_ENTRY_ID
-from ramfw.core.numbering import Numbering
+from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
+from ramfw.core.numbering import Numbering, OutOfIdsError
 from ramfw.core.policy import Entry, EntryKind, Grant, Policy, ScopeName, Target
+from ramfw.core.policy_entries import MOST_ENTRIES
 from ramfw.core.ruleset import NamedSet, NumberedElement, Ruleset
 from tests.unit.core.policies import policy
 
@@ -169,6 +170,17 @@ def test_what_the_new_policy_leaves_out_of_an_adopted_table_keeps_its_id_from_ot
     again.adopt(left_by(assigned(HUB, GHCR), policy("", HUB, GHCR)))
     again.assign(entries(GHCR, NEXUS), NOBODY)
     assert ids(again) == {GHCR: 17, NEXUS: 18}
+
+
+def test_without_a_free_id_nothing_changes() -> None:
+    numbering = assigned(HUB)
+    with pytest.raises(OutOfIdsError, match="1 entries are new, and 0 ids are free"):
+        numbering.assign(entries(HUB, GHCR), frozenset(range(FIRST_ENTRY_ID, LAST_ID + 1)))
+    assert ids(numbering) == {HUB: FIRST_ENTRY_ID}
+
+
+def test_every_entry_of_the_largest_policy_can_be_replaced_at_once() -> None:
+    assert 2 * MOST_ENTRIES < LAST_ID - FIRST_ENTRY_ID
 
 
 @pytest.mark.parametrize("of_no_entry", [0, 4, 15, 0xC000, 0x10010])

@@ -22,6 +22,7 @@ from ramfw.core.policy import (
     ScopeName,
     UnknownHosts,
 )
+from ramfw.core.policy_entries import MOST_ENTRIES
 from ramfw.core.policy_parser import parse
 from ramfw.errors import PolicyError, Problem
 
@@ -801,6 +802,12 @@ def test_what_is_permitted_twice_points_to_the_first(first: str, second: str, wo
 )
 def test_what_differs_is_not_twice(first: str, second: str) -> None:
     assert len(read(f"version = 1\n[[allow]]\n{first}\n[[allow]]\n{second}\n").entries) == 2
+
+
+def test_more_entries_than_there_are_ids_for_are_refused_where_they_begin() -> None:
+    (problem,) = problems("version = 1\n" + "[[allow]]\n" * (MOST_ENTRIES + 1))
+    assert problem.line == MOST_ENTRIES + 2
+    assert problem.message == "20,001 entries; there may be 20,000"
 
 
 def test_all_problems_are_said_at_once_in_the_order_of_lines() -> None:
