@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import dns.message
 import dns.rrset
 
+from tests.fuzz.targets import ALIASED
 from tests.unit.wire.hello_sample import hello as made
 from tests.unit.wire.hello_sample import recorded, server_name
 
@@ -57,6 +59,38 @@ def streams() -> list[bytes]:
     return [bytes((5, 3, 60, 9, 200, 30)) + framed]
 
 
+def aliases() -> list[bytes]:
+    """Records behind a question, with how many they are."""
+    found = []
+    for length in range(1, 5):
+        message = dns.message.make_response(dns.message.make_query("registry.example.", "A"))
+        names = ["registry.example.", *(f"c{n}.cdn.example." for n in range(1, length))]
+        for owner, target in pairwise(names):
+            message.answer.append(dns.rrset.from_text(owner, 60, "IN", "CNAME", target))
+        message.answer.append(dns.rrset.from_text(names[-1], 60, "IN", "A", "192.0.2.1"))
+        wire = message.to_wire()
+        found.append(bytes((len(message.answer), 0)) + wire[12 + len(ALIASED) :])
+    return found
+
+
+def voided() -> list[bytes]:
+    """Messages with what hides names, behind the places where they are cut."""
+    return [bytes((3, 40, 90, 200)) + one for one in dns_messages()]
+
+
+def strangers() -> list[bytes]:
+    """What registries and others say to `GET /v2/`."""
+    head = b"HTTP/1.1 401 Unauthorized\r\n"
+    challenge = b'WWW-Authenticate: Bearer realm="https://a.example/t",service="a"\r\n'
+    answers = (
+        b"Docker-Distribution-Api-Version: registry/2.0\r\nContent-Length: 2\r\n\r\n{}",
+        challenge + b"Content-Length: 0\r\n\r\n",
+        b'Transfer-Encoding: chunked\r\n\r\n1f\r\n{"errors":[{"code":"DENIED"}]}\n\r\n0\r\n\r\n',
+    )
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    return [bytes((2, 60, 200)) + head + one for one in answers] + [b"\0" + interim + head]
+
+
 REQUEST = b"GET /v2/ HTTP/1.1\r\nHost: registry.example:5000\r\nAccept: */*\r\n\r\n"
 CONNECT = b"CONNECT registry.example:443 HTTP/1.1\r\nHost: registry.example:443\r\n\r\n"
 
@@ -76,4 +110,6 @@ def seeds(target: str) -> list[bytes]:
     """What to begin with for a target."""
     by_target = {"dns_stream": streams, "ip_packet": packets, "kernel": packets}
     by_target |= {"hello": hellos, "opening": openings, "tcp_segment": packets}
+    by_target |= {"dns_aliases": aliases, "dns_void": voided, "registry_answer": strangers}
+    by_target |= {"told": lambda: [*hellos(), REQUEST, REQUEST.replace(b"GET", b"HEAD"), CONNECT]}
     return by_target.get(target, dns_messages)()
