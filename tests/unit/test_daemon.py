@@ -418,7 +418,9 @@ async def test_what_is_in_force_is_kept_before_a_reload_is_answered_and_before_t
 
         machine.write(HUB)
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(machine, lambda status: status["entries"][0]["label"] == HUB)
+        await until(
+            machine, lambda status: status["in_force"] and status["entries"][0]["label"] == HUB
+        )
     assert state.last_policy() == policy_text(HUB)
 
 
