@@ -20,11 +20,11 @@ MOST_ABSENCES = 20
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """No daemon was there, and so many packets passed unread."""
+    """No daemon was there, and so many connections passed unread."""
 
     since: float
     until: float
-    packets: int
+    connections: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Alive:
         self.absences: tuple[Absence, ...] = ()
 
     def begin(self, unread: int) -> None:
-        """A daemon is there again; `unread` is the kernel's count of packets until now."""
+        """A daemon is there again; `unread` is the kernel's count of connections until now."""
         self._unread = unread
         before = self._read()
         if before is not None:
             # A table that was made anew counts from nothing.
-            packets = unread - before.unread if before.unread <= unread else unread
-            found = (Absence(before.alive_at, _now(), packets),) if packets else ()
+            passed = unread - before.unread if before.unread <= unread else unread
+            found = (Absence(before.alive_at, _now(), passed),) if passed else ()
             self.absences = (*before.absences, *found)[-MOST_ABSENCES:]
         self.show()
 
@@ -69,7 +69,11 @@ class Alive:
         """The absences in which something passed unread, the latest first (docs/json.md)."""
         now = _now()
         return tuple(
-            {"since_ago": now - one.since, "until_ago": now - one.until, "packets": one.packets}
+            {
+                "since_ago": now - one.since,
+                "until_ago": now - one.until,
+                "connections": one.connections,
+            }
             for one in reversed(self.absences)
         )
 
@@ -77,7 +81,7 @@ class Alive:
         try:
             known = json.loads(self._path.read_text())
             absences = tuple(
-                Absence(float(one["since"]), float(one["until"]), int(one["packets"]))
+                Absence(float(one["since"]), float(one["until"]), int(one["connections"]))
                 for one in known["absences"]
             )
             return _Known(float(known["alive_at"]), int(known["unread"]), absences)

@@ -33,6 +33,7 @@ from ramfw.core.marks import (
 from ramfw.core.name_fronts import Fronts, fronts, too_short
 from ramfw.core.name_rules import (
     Checks,
+    awaits_answer,
     awaits_no_answer,
     marked,
     name_chains,
@@ -505,7 +506,7 @@ class _Compiler:
             "refuse_marked",
             (
                 awaits_id(self.marks),
-                *((awaits_no_answer(self.marks),) if self.checks_names else ()),
+                *(self._answered() if self.checks_names else ()),
                 (self._marked(REFUSED), goto("refusal")),
                 log_refusal(None),
                 (Count("revoked"), goto("refusal")),
@@ -593,6 +594,9 @@ class _Compiler:
             yield (leads(ScopeName.HOST),)
 
     # -- marks ---------------------------------------------------------------------------------
+
+    def _answered(self) -> tuple[Rule, Rule]:
+        return awaits_answer(self.marks), awaits_no_answer(self.marks)
 
     def _mark(self, entry_id: int) -> SetMark:
         return set_mark(self.marks, entry_id)

@@ -26,15 +26,16 @@ PASSED = 7
 """The flow's first bytes were read, and nothing is known against them (mode `registries`)."""
 
 UNSETTLED = {
-    ScopeName.ENGINES: (8, 9, 14),
-    ScopeName.CONTAINERS: (10, 11, 15),
-    ScopeName.HOST: (12, 13, 6),
+    ScopeName.ENGINES: (8, 9, 14, 0xBFFD),
+    ScopeName.CONTAINERS: (10, 11, 15, 0xBFFE),
+    ScopeName.HOST: (12, 13, 6, 0xBFFF),
 }
 """The flow's first bytes are awaited, or its server has not taken them yet: before and after the
-server has sent data; and where what was judged was followed by more, before it was taken."""
+server has sent data; where what was judged was followed by more, before it was taken; and where
+some of it passed unread, because no daemon was there."""
 
 FIRST_ENTRY_ID = 16
-LAST_ID = 0xBFFF
+LAST_ID = 0xBFFB
 
 WRITING = 0xC000
 """While an id is written bit by bit (`permit_rules`), both of these are set; no id has both."""
@@ -42,6 +43,9 @@ WRITING = 0xC000
 ANSWERED = 0xFFFF
 """Of a verdict, never of a flow: it is refused, and the packet goes no further; its client is
 answered in the server's place."""
+
+TOLD = 0xBFFC
+"""The flow is refused, its client is being told why, and has sent no data since."""
 
 ALL_BITS = 0xFFFFFFFF
 

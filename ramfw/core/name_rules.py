@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramfw.core.marks import ANSWERED, PASSED, REFUSED, UNDECIDED, UNSETTLED, MarkLayout
+from ramfw.core.marks import ANSWERED, PASSED, REFUSED, TOLD, UNDECIDED, UNSETTLED, MarkLayout
 from ramfw.core.permit_rules import PERMIT_NAMED, verdict_chain, verdict_sets
 from ramfw.core.policy import ScopeMode, ScopeName
 from ramfw.core.ruleset import (
@@ -63,6 +63,8 @@ CHECKED = "named"
 """The map from what a verdict brings to what becomes of the flow, where it is no entry's id."""
 
 _HANDSHAKE = frozenset({"fin", "syn", "rst", "ack"})
+_BARE = FlagsMatch(_HANDSHAKE | {"psh"}, frozenset({"ack"}))
+_DATA = FlagsMatch(_HANDSHAKE | {"psh"}, frozenset({"ack", "psh"}))
 _WORDS = range(5, 16)
 """The lengths that a TCP header can have, in words of four bytes (RFC 9293, section 3.1)."""
 
@@ -97,8 +99,8 @@ def name_sets(checks: Checks, live: Iterable[int]) -> Iterable[NamedSet]:
     if not checks.audit:
         verdicts.add(Jump(value(ANSWERED), "answer_name", is_mark=True))
     for scope in checks.modes:
-        first, _, listening = UNSETTLED[scope]
-        verdicts.add(Jump(value(first), "pass_unread", is_mark=True))
+        first, _, listening, _ = UNSETTLED[scope]
+        verdicts.add(Jump(value(first), f"unread_{scope}", is_mark=True))
         verdicts.add(Jump(value(listening), f"listen_{scope}", is_mark=True))
     yield NamedSet(CHECKED, ("mark",), data=VERDICTS, elements=frozenset(verdicts))
 
@@ -114,10 +116,13 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     yield Chain("server_speaks_here", (*forging, (goto("server_speaks"),)))
     yield Chain("undecided", ((set_mark(marks, UNDECIDED),),))
     for scope, mode in checks.modes.items():
-        first, _, listening = UNSETTLED[scope]
+        first, _, listening, unread = UNSETTLED[scope]
         waits = mode is ScopeMode.STRICT and not checks.audit
         yield Chain(f"unsettle_{scope}", ((set_mark(marks, first),),))
         yield Chain(f"listen_{scope}", ((set_mark(marks, listening),),))
+        # Counted once: it is a connection that passed so, however much it says.
+        counted = (marked(marks, unread), Verdict("return"))
+        yield Chain(f"unread_{scope}", (counted, (Count("unread"), set_mark(marks, unread))))
         # The mark tells the listener the scope; what the sender had in it is gone.
         yield Chain(
             f"name_{scope}",
@@ -132,7 +137,6 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
         queue = Queue(FIRST_BYTES_QUEUE, checks.is_native, bypass)
         yield Chain(chain, ((Count("openings"), queue),))
     yield Chain("pass_name", ((Count("passed"), set_mark(marks, PASSED)),))
-    yield Chain("pass_unread", ((Count("unread"),),))
     yield Chain(
         "refuse_name",
         tuple(
@@ -142,7 +146,8 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
         ),
     )
     if not checks.audit:
-        yield Chain("answer_name", ((jump("refuse_name"),), (DROP,)))
+        yield Chain("answer_name", ((jump("refuse_name"),), (set_mark(marks, TOLD),), (DROP,)))
+        yield Chain("answered", tuple(_answered(marks)))
         yield from _heard(checks)
     yield Chain(
         "take_verdict",
@@ -189,8 +194,12 @@ def awaits_no_answer(marks: MarkLayout) -> Rule:
     A reset would run after the answer, and overtake it in clients that look for errors first. What
     sends its data again, which is pushed, was not told.
     """
-    bare = FlagsMatch(_HANDSHAKE | {"psh"}, frozenset({"ack"}))
-    return marked(marks, REFUSED), bare, DROP
+    return marked(marks, REFUSED), _BARE, DROP
+
+
+def awaits_answer(marks: MarkLayout) -> Rule:
+    """The guard's rule for a refused client that may not have its answer yet."""
+    return marked(marks, TOLD), jump("answered")
 
 
 def unsettled_ids(modes: Iterable[ScopeName]) -> frozenset[int]:
@@ -255,6 +264,16 @@ def _heard(checks: Checks) -> Iterable[Chain]:
         )
 
 
+def _answered(marks: MarkLayout) -> Iterable[Rule]:
+    """Let lie what a client sent again while the answer to it was on its way, but only once.
+
+    A reset in that moment would come before the answer.
+    """
+    yield _BARE, DROP
+    yield (set_mark(marks, REFUSED),)
+    yield _DATA, DROP
+
+
 def _without_data() -> Iterable[Rule]:
     """Accept a packet of headers alone: its length is theirs.
 
@@ -285,6 +304,6 @@ def _server_speaks(checks: Checks) -> Iterable[Rule]:
         yield marked(marks, UNSETTLED[scope][2]), copy
     yield (jump("without_data"),)
     for scope in checks.modes:
-        silent, spoke, listening = UNSETTLED[scope]
+        silent, spoke, listening, _ = UNSETTLED[scope]
         yield marked(marks, silent), copy, set_mark(marks, spoke)
         yield marked(marks, listening), set_mark(marks, spoke)

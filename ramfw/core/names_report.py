@@ -32,7 +32,7 @@ class Beside:
     unheard: tuple[str, ...] = ()
     """Where that does not get through, as `host (IPv6)`."""
     absences: tuple[dict[str, Any], ...] = ()
-    """When no daemon was there and packets passed unread, the latest first."""
+    """When no daemon was there and connections passed unread, the latest first."""
 
 
 NOT_TOLD = "clients that are refused by name are only reset, not told why"
@@ -132,7 +132,7 @@ def names_problems(
     unread = counts.named.get("unread", NOTHING).packets
     if unread:
         yield (
-            f"{unread:,} packets passed unread",
+            f"{unread:,} connections passed unread",
             ("no daemon was there to read them, and the scope is in mode registries"),
             "",
         )

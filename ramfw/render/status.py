@@ -122,7 +122,7 @@ def _unread(names: Fields) -> str:
         for one in names["absences"][:FEW]
     )
     without = f" while no daemon was there ({when})" if when else ""
-    return f"; {number(names['unread'], 'packet')} passed unread{without}"
+    return f"; {number(names['unread'], 'connection')} passed unread{without}"
 
 
 def _not_in_force(facts: Fields) -> str:

@@ -236,7 +236,7 @@ def test_what_passed_unread_goes_on_and_is_told_of(host: Host, container: Contai
     line: tuple[Step, ...] = (("send", "a line\n"), ("hear", 7))
     text = begins(container, WEB.v4, POSTGRESQL, ("hear", 6), *line, AWAIT, *line)
     unread = "nft list counter inet ramfw unread"
-    wait_until(lambda: "packets 0 " not in host.namespace.sh(unread), 5, "it passes unread")
+    wait_until(lambda: "packets 2 " in host.namespace.sh(unread), 5, "both pass unread")
 
     host.start_ramfw(ONLY_REGISTRIES)
 
@@ -244,10 +244,12 @@ def test_what_passed_unread_goes_on_and_is_told_of(host: Host, container: Contai
     tls.send(signal.SIGUSR1)
     tls.wait_for("HTTP/1.1 200 OK")
     (absence,) = names(host)["absences"]
-    assert absence["packets"] == names(host)["unread"] > 0
+    assert absence["connections"] == names(host)["unread"] == 2
     assert 0 < absence["until_ago"] < absence["since_ago"] < 60
     said = " ".join(host.ramfw("status").output.split())
-    assert re.search(r"packets? passed unread while no daemon was there \(for \d+ s until", said)
+    assert re.search(
+        r"2 connections passed unread while no daemon was there \(for \d+ s until", said
+    )
     assert container.curl(f"https://{GHCR.name}/v2/").refused, "a new one is read"
 
 

@@ -38,7 +38,7 @@ def test_absence_in_which_something_passed_is_told(tmp_path: Path, clock: Clock)
     clock.now += 4
     (absence,) = live(path, clock, 12, 100).absences_ago()
 
-    assert absence == {"since_ago": 104.0, "until_ago": 100.0, "packets": 12}
+    assert absence == {"since_ago": 104.0, "until_ago": 100.0, "connections": 12}
 
 
 def test_absence_in_which_nothing_passed_is_none(tmp_path: Path, clock: Clock) -> None:
@@ -47,7 +47,7 @@ def test_absence_in_which_nothing_passed_is_none(tmp_path: Path, clock: Clock) -
         daemon = live(path, clock, unread)
         clock.now += 4
 
-    assert [one["packets"] for one in daemon.absences_ago()] == [12]
+    assert [one["connections"] for one in daemon.absences_ago()] == [12]
 
 
 def test_table_that_was_made_anew_counts_from_nothing(tmp_path: Path, clock: Clock) -> None:
@@ -55,7 +55,7 @@ def test_table_that_was_made_anew_counts_from_nothing(tmp_path: Path, clock: Clo
     for unread in (100, 3):
         daemon = live(path, clock, unread)
 
-    assert [one["packets"] for one in daemon.absences_ago()] == [3]
+    assert [one["connections"] for one in daemon.absences_ago()] == [3]
 
 
 def test_the_latest_come_first_and_the_oldest_are_forgotten(tmp_path: Path, clock: Clock) -> None:
@@ -63,8 +63,8 @@ def test_the_latest_come_first_and_the_oldest_are_forgotten(tmp_path: Path, cloc
     for number in range(MOST_ABSENCES + 6):
         daemon = live(path, clock, number * (number + 1) // 2)
 
-    packets = [one["packets"] for one in daemon.absences_ago()]
-    assert packets == list(range(MOST_ABSENCES + 5, 5, -1))
+    passed = [one["connections"] for one in daemon.absences_ago()]
+    assert passed == list(range(MOST_ABSENCES + 5, 5, -1))
 
 
 def test_nothing_is_said_before_it_is_known_what_passed(tmp_path: Path, clock: Clock) -> None:
@@ -87,7 +87,7 @@ def test_file_that_cannot_be_understood_is_none(tmp_path: Path, clock: Clock, te
 
     assert live(path, clock, 5).absences_ago() == ()
     clock.now += 1
-    assert [one["packets"] for one in live(path, clock, 7).absences_ago()] == [2]
+    assert [one["connections"] for one in live(path, clock, 7).absences_ago()] == [2]
 
 
 def test_directory_that_cannot_be_written_is_no_error(tmp_path: Path, clock: Clock) -> None:

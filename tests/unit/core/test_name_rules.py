@@ -7,12 +7,21 @@ from dataclasses import replace
 import pytest
 
 from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
-from ramfw.core.marks import ANSWERED, PASSED, REFUSED, UNSETTLED, MarkLayout
-from ramfw.core.name_rules import CHECKED, NAMES_PRIORITY, TELLING, is_unsettled
+from ramfw.core.marks import ANSWERED, PASSED, REFUSED, TOLD, UNSETTLED, MarkLayout
+from ramfw.core.name_rules import (
+    CHECKED,
+    NAMES_PRIORITY,
+    TELLING,
+    is_unsettled,
+    marked,
+    set_mark,
+)
 from ramfw.core.policy import ScopeName
 from ramfw.core.ruleset import (
     DROP,
     Chain,
+    Count,
+    FlagsMatch,
     Jump,
     Log,
     MarkedId,
@@ -20,6 +29,7 @@ from ramfw.core.ruleset import (
     Rule,
     Ruleset,
     SetPacketMark,
+    Verdict,
     jump,
 )
 from ramfw.core.watch_rules import WATCH_PRIORITY, WatchForm
@@ -28,6 +38,7 @@ from tests.unit.core.policies import policy
 
 NATIVE = NAMES["names-native"]
 HELD = {"hold_opening": False, "hold_any_opening": True}
+LAYOUT = MarkLayout(0x0000FFFF)
 AUDIT = '[enforcement]\nmode = "audit"\n'
 STRICT = '[scopes.containers]\nmode = "strict"\n[scopes.host]\nmode = "strict"\n'
 
@@ -89,10 +100,14 @@ def test_verdicts_lead_somewhere_and_what_nobody_read_is_counted() -> None:
     assert leads[value(REFUSED)] == "refuse_name"
     assert leads[value(PASSED)] == "pass_name"
     for scope in ScopeName:
-        silent, spoke, listening = UNSETTLED[scope]
-        assert leads[value(silent)] == "pass_unread"
+        silent, spoke, listening, unread = UNSETTLED[scope]
+        assert leads[value(silent)] == f"unread_{scope}"
         assert leads[value(listening)] == f"listen_{scope}"
-        assert value(spoke) not in leads
+        assert not {value(spoke), value(unread)} & set(leads)
+        # A connection is counted by its first packet that nobody read, and never again.
+        before, counts = chain(compiled(), f"unread_{scope}").rules
+        assert before == (marked(LAYOUT, unread), Verdict("return"))
+        assert counts == (Count("unread"), set_mark(LAYOUT, unread))
 
 
 def test_a_verdict_permits_what_is_an_entry_and_only_while_its_flow_waits() -> None:
@@ -160,14 +175,27 @@ def test_what_is_answered_is_refused_first_and_goes_no_further() -> None:
     answer, guard = chain(ruleset, "answer_name"), chain(ruleset, "refuse_marked")
 
     assert "'refuse_name'" in words(answer.rules[:1])
-    assert answer.rules[1:] == ((DROP,),)
+    assert answer.rules[1:] == ((set_mark(LAYOUT, TOLD),), (DROP,))
     assert Jump(MarkLayout(0x0000FFFF).value(ANSWERED), "answer_name", is_mark=True) in elements(
         ruleset, CHECKED
     )
     # What bare acknowledgement comes then is let lie; all else of a refused flow is reset.
-    assert guard.rules[1][-1] == DROP
-    assert "'psh'" in words(guard.rules[1:2])
-    assert "'refusal'" in words(guard.rules[2:3])
+    assert guard.rules[1] == (marked(LAYOUT, TOLD), jump("answered"))
+    assert guard.rules[2][-1] == DROP
+    assert "'psh'" in words(guard.rules[2:3])
+    assert "'refusal'" in words(guard.rules[3:4])
+
+
+def test_what_is_sent_again_before_the_answer_is_there_is_let_lie_once() -> None:
+    bare, once, data = chain(compiled(), "answered").rules
+    assert bare[-1] == data[-1] == DROP
+    assert once == (set_mark(LAYOUT, REFUSED),)
+    acknowledges, pushes = bare[0], data[0]
+    assert isinstance(acknowledges, FlagsMatch)
+    assert isinstance(pushes, FlagsMatch)
+    assert pushes.mask == acknowledges.mask >= {"fin", "syn", "rst"}, "an end is no data"
+    assert pushes.value == {"ack", "psh"}
+    assert acknowledges.value == {"ack"}
 
 
 def test_audit_answers_nobody() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ramfw.core.marks import ALL_BITS, FIRST_ENTRY_ID, LAST_ID, UNSETTLED, WRITING, MarkLayout
+from ramfw.core.marks import ALL_BITS, FIRST_ENTRY_ID, LAST_ID, TOLD, UNSETTLED, WRITING, MarkLayout
 from ramfw.core.permit_rules import awaits_id, permit_chain, verdict_chain
 from ramfw.core.ruleset import DROP, Field, Masked, Match, SetMark, SetRef, Tag, Untag, jump
 
@@ -49,12 +49,13 @@ def test_a_half_written_id_is_no_id(layout: MarkLayout, entry_id: int, before: i
 
 
 def test_no_id_looks_half_written() -> None:
-    assert LAST_ID & WRITING != WRITING
-    assert (LAST_ID + 1) & WRITING == WRITING, "none is left unused"
-    assert not any(entry_id & WRITING for ids in UNSETTLED.values() for entry_id in ids)
+    states = {TOLD, *(state for states in UNSETTLED.values() for state in states)}
+    beyond = sorted(state for state in states if state > LAST_ID)
+    assert beyond == list(range(LAST_ID + 1, WRITING)), "none is left unused"
+    assert not any(state & WRITING == WRITING for state in (LAST_ID, *states))
 
 
-@pytest.mark.parametrize("beyond", [LAST_ID + 1, 0xFFFF])
+@pytest.mark.parametrize("beyond", [WRITING, 0xFFFF])
 def test_what_is_no_id_never_gets_whole(beyond: int) -> None:
     layout = MarkLayout(0xFFFF)
     assert written(layout, beyond, 0)[-1] & WRITING == WRITING
