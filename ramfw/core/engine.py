@@ -452,17 +452,19 @@ class Engine:
         check.copied(event.copies, now, lost=event.lost)
         fates = [check.held(one, self.leases, now) for one in event.segments]
         decision = Decide(tuple(filter(None, fates)), check.take_told())
-        questions = check.probing.questions
-        if not questions:
-            return [decision]
-        check.probing.questions = []
-        return [decision, *map(Probe, questions)]
+        return [decision, *self._questions()] if check.probing.questions else [decision]
+
+    def _questions(self) -> Iterable[Probe]:
+        probing = self.name_check.probing
+        asked, probing.questions = probing.questions, []
+        return map(Probe, asked)
 
     def _probed(self, event: Probed, now: float) -> Iterable[Command]:
         """Let those go on who waited for the answer, or not; then ask whose name it is."""
         before = self.name_check.probing.problem
         if fates := self.name_check.probed(event, now):
             yield Decide(fates, self.name_check.take_told())
+        yield from self._questions()
         if event.outcome is Outcome.REGISTRY:
             yield Note("warning", f"{event.place} is a registry: {event.evidence}; it is refused")
             if event.place.name:
@@ -486,6 +488,7 @@ class Engine:
         self.ledger.touch(self.leases.expire(now))
         if late := self.name_check.expire(now):
             yield Decide(late, self.name_check.take_told())
+        yield from self._questions()
         if self._static_due is not None and self._static_due <= now:
             self.ledger.touch(self.permissions.places())
             self._static_due = now + LIFE_OF_STATIC / 2

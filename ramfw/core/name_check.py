@@ -241,14 +241,14 @@ class NameCheck:
     def probed(self, event: Probed, now: float) -> tuple[Fate, ...]:
         """A host was asked: what becomes of the packets that waited for it."""
         waited = self.probing.answered(event, now)
-        known = self.probing.known(event.place, now)
-        found = known if isinstance(known, Found) else None
-        return tuple(self._after_wait(one, found, now) for one in waited)
+        return tuple(self._after_wait(one, now) for one in waited)
 
-    def _after_wait(self, waited: Waiting, found: Found | None, now: float) -> Fate:
+    def _after_wait(self, waited: Waiting, now: float) -> Fate:
         if self._flows.asked(waited.segment.key) is not waited.flow:
             # It was refused meanwhile, or forgotten, or another has its place.
             return Fate(waited.segment.handle, dropped=True)
+        known = self.probing.known(waited.place, now)
+        found = known if isinstance(known, Found) else None
         return self._end_wait(waited.segment, waited.opening, found, now)
 
     def _end_wait(
@@ -307,7 +307,7 @@ class NameCheck:
 
         What becomes of packets that waited long enough for their host's answer.
         """
-        late = tuple(self._after_wait(one, None, now) for one in self.probing.overdue(now))
+        late = tuple(self._after_wait(one, now) for one in self.probing.overdue(now))
         for expired in self._flows.expire(now):
             self._judged.pop(expired.key, None)
         return late

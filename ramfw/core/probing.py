@@ -3,6 +3,9 @@
 Pure. Times are seconds on the caller's monotonic clock. In mode `registries` with
 `unknown = "probe"` the first connection to such a host waits while the host is asked; nobody else's
 traffic may suffer for that, so all is bounded, and what is beyond a bound passes unasked, counted.
+Where as many are asked as may be at once, a host stands in line: a connection waits for it no
+longer than for any other, but the question is put when its turn comes, and counts from then on. So
+slow hosts, which anybody may call on, delay what is found, and keep nothing from being found.
 
 **What is remembered, and for what.** Whoever has a server chooses what it says, and to whom:
 
@@ -41,6 +44,11 @@ MOST_AT_ONCE = 32
 """Hosts that are asked at once."""
 MOST_AT_AN_ADDRESS = 4
 """Of them, at one address or IPv6 network: one that is slow takes no more."""
+MOST_IN_LINE = 256
+MOST_IN_LINE_FOR_AN_ADDRESS = 16
+"""Hosts that are to be asked when others were; those of one address or IPv6 network."""
+LONGEST_IN_LINE = 30.0
+"""Seconds; then the next connection to it begins anew."""
 LONGEST_QUESTION = 30.0
 """Seconds after which a question is given up though nothing came of it, not even a failure."""
 REGISTRY_KEPT = 7 * 86_400.0
@@ -94,6 +102,7 @@ class Probing:
         self._by_name: dict[str, Found] = {}
         self._others: dict[Place, _Other] = {}
         self._under_way: dict[Place, float] = {}
+        self._line: dict[Place, float] = {}
         self._waiting: dict[int, Waiting] = {}
         self._unwell_until = float("-inf")
         self.changes = 0
@@ -136,18 +145,21 @@ class Probing:
     def wait(
         self, segment: HeldSegment, opening: Opening, flow: object, place: Place, now: float
     ) -> bool:
-        """Ask, unless it is being asked; whether the packet waits. If not, it passes unasked."""
-        since = self._under_way.get(place)
+        """Ask, or stand in line; whether the packet waits. If not, it passes, counted."""
+        since = self._under_way.get(place, self._line.get(place))
         if since is None:
             if not self._may_ask(place, now):
                 self.counts[Count.UNASKED] += 1
                 return False
-            since = self._under_way[place] = now
-            self.questions.append(place)
-            self.counts[Count.ASKED] += 1
+            since = now
+            if self._has_room(place):
+                self._ask(place, now)
+            elif not self._stands_in_line(place, now):
+                self.counts[Count.UNASKED] += 1
+                return False
         until = since + LONGEST_WAIT
         if until <= now:
-            self.counts[Count.UNANSWERED] += 1
+            self.counts[self._unfinished(place)] += 1
             return False
         if len(self._waiting) >= MOST_WAITING:
             self.counts[Count.UNASKED] += 1
@@ -156,15 +168,37 @@ class Probing:
         return True
 
     def _may_ask(self, place: Place, now: float) -> bool:
-        near = _network(place)
-        here = sum(_network(one) == near for one in self._under_way)
-        return (
-            len(self._under_way) < MOST_AT_ONCE
-            and here < MOST_AT_AN_ADDRESS
-            and now >= self._unwell_until
-            and not self.hindrance
-            and _can_be_asked(place)
-        )
+        return now >= self._unwell_until and not self.hindrance and _can_be_asked(place)
+
+    def _has_room(self, place: Place) -> bool:
+        if len(self._under_way) >= MOST_AT_ONCE:
+            return False
+        return _near(place, self._under_way) < MOST_AT_AN_ADDRESS
+
+    def _ask(self, place: Place, now: float) -> None:
+        self._under_way[place] = now
+        self.questions.append(place)
+        self.counts[Count.ASKED] += 1
+
+    def _stands_in_line(self, place: Place, now: float) -> bool:
+        here = _near(place, self._line)
+        if len(self._line) >= MOST_IN_LINE or here >= MOST_IN_LINE_FOR_AN_ADDRESS:
+            return False
+        self._line[place] = now
+        return True
+
+    def _go_on(self, now: float) -> None:
+        """Ask those whose turn has come: the first in line whose address has room."""
+        for place, since in list(self._line.items()):
+            if since + LONGEST_IN_LINE <= now:
+                del self._line[place]
+            elif self._has_room(place):
+                del self._line[place]
+                self._ask(place, now)
+
+    def _unfinished(self, place: Place) -> Count:
+        """As what a connection is counted that has waited long enough."""
+        return Count.UNASKED if place in self._line else Count.UNANSWERED
 
     def answered(self, event: Probed, now: float) -> list[Waiting]:
         """What came of a question; the packets that waited for it."""
@@ -174,6 +208,9 @@ class Probing:
         else:
             self.problem = ""
         waited = [one for one in self._waiting.values() if one.place == event.place]
+        if self.problem:
+            waited += [one for one in self._waiting.values() if one.place in self._line]
+            self._line.clear()
         for one in waited:
             del self._waiting[one.segment.handle]
         match event.outcome:
@@ -190,6 +227,7 @@ class Probing:
                 self.counts[Count.UNANSWERED] += len(waited)
             case _:
                 self.counts[Count.UNASKED] += len(waited)
+        self._go_on(now)
         return waited
 
     def _let_be(self, event: Probed, kept: float, now: float) -> None:
@@ -229,11 +267,12 @@ class Probing:
         gone = [place for place, at in self._under_way.items() if at + LONGEST_QUESTION <= now]
         for place in gone:
             del self._under_way[place]
+        self._go_on(now)
         # Not in order: who comes while a question is under way waits only for what is left.
         late = [one for one in self._waiting.values() if one.until <= now]
         for one in late:
             del self._waiting[one.segment.handle]
-        self.counts[Count.UNANSWERED] += len(late)
+            self.counts[self._unfinished(one.place)] += 1
         return late
 
     def next_deadline(self) -> float | None:
@@ -251,6 +290,12 @@ def _can_be_asked(place: Place) -> bool:
 def _network(place: Place) -> bytes:
     """An IPv4 address, or the network of an IPv6 one, of which one machine may have all."""
     return place.address[:8]
+
+
+def _near(place: Place, places: Iterable[Place]) -> int:
+    """How many of the places are at its address or in its network."""
+    network = _network(place)
+    return sum(_network(one) == network for one in places)
 
 
 def _remember(known: dict[K, V], key: K, value: V, most: int) -> None:

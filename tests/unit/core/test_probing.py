@@ -35,10 +35,13 @@ from ramfw.core.name_check import REGISTRY, NameCheck
 from ramfw.core.policy import ScopeName
 from ramfw.core.probe import Outcome, Place, Probe, Probed
 from ramfw.core.probing import (
+    LONGEST_IN_LINE,
     LONGEST_QUESTION,
     LONGEST_WAIT,
     MOST_AT_AN_ADDRESS,
     MOST_AT_ONCE,
+    MOST_IN_LINE,
+    MOST_IN_LINE_FOR_AN_ADDRESS,
     OTHER_KEPT,
     REGISTRY_KEPT,
     SILENT_KEPT,
@@ -380,30 +383,81 @@ def test_question_of_which_nothing_comes_is_put_again_at_last() -> None:
 # -- bounds ------------------------------------------------------------------------------------
 
 
-def test_no_more_are_asked_at_once_than_there_may_be_and_the_rest_passes() -> None:
+def crowded() -> Story:
+    """As many hosts are asked as may be at once, and all are slow."""
     story = Story()
     crowd = [story.opens(f"n{n}.example", f"203.0.113.{n}") for n in range(MOST_AT_ONCE)]
     assert all(map(story.waits, crowd))
-    assert story.passed(story.opens(address="203.0.113.200"))
-    assert len(story.asked) == MOST_AT_ONCE
-    assert story.counts["passed_unasked"] == 1
+    return story
+
+
+def test_no_more_are_asked_at_once_than_there_may_be_and_the_rest_stands_in_line() -> None:
+    story, busy = crowded(), crowded()
+    for one in (story, busy):
+        assert one.waits(one.opens(address="203.0.113.200"))
+        assert len(one.asked) == MOST_AT_ONCE
     story.hears(Outcome.OTHER, story.asked[0])
-    assert story.waits(story.opens(address="203.0.113.200"))
+    assert story.asked[MOST_AT_ONCE:] == [place(address="203.0.113.200")], "its turn has come"
+    story.hears(Outcome.REGISTRY)
+    assert story.refused(MOST_AT_ONCE + 1)
+    # Its twin waits no longer than any other, and passes, counted.
+    busy.sleep(LONGEST_WAIT)
+    assert busy.passed(MOST_AT_ONCE + 1)
+    assert busy.counts["passed_unasked"] == 1
+
+
+def test_registry_that_stood_in_line_too_long_for_the_first_is_refused_to_the_second() -> None:
+    """Slow hosts, which a client may call on, keep nothing from being found."""
+    story = crowded()
+    story.opens(address="203.0.113.200")
+    story.sleep(LONGEST_WAIT)
+    assert story.passed(story.opens(address="203.0.113.200")), "nobody waits for it twice"
+    story.hears(Outcome.SILENT, story.asked[0])
+    story.hears(Outcome.REGISTRY, story.asked[MOST_AT_ONCE])
+    assert story.refused(story.opens(address="203.0.113.200"))
+
+
+def test_the_line_is_bounded_and_what_stands_in_it_is_not_kept_for_ever() -> None:
+    story = crowded()
+    slow = [story.opens(f"m{n}.example") for n in range(MOST_IN_LINE_FOR_AN_ADDRESS + 1)]
+    assert [story.waits(one) for one in slow] == [True] * MOST_IN_LINE_FOR_AN_ADDRESS + [False]
+    others = [story.opens(address=f"198.51.100.{n}") for n in range(MOST_IN_LINE)]
+    left = MOST_IN_LINE - MOST_IN_LINE_FOR_AN_ADDRESS
+    story.sleep(LONGEST_WAIT)
+    assert all(story.passed(one) for one in (*slow, *others))
+    story.sleep(LONGEST_IN_LINE)
+    for asked in story.asked[:MOST_AT_ONCE]:
+        story.hears(Outcome.OTHER, asked)
+    assert left > MOST_AT_ONCE
+    assert len(story.asked) == MOST_AT_ONCE, "their next connections begin anew"
+
+
+def test_who_stands_in_line_passes_at_once_where_the_prober_is_gone() -> None:
+    story = crowded()
+    last = story.opens(address="203.0.113.200")
+    story.hears(Outcome.UNASKED, story.asked[0])
+    assert story.passed(last)
+    assert len(story.asked) == MOST_AT_ONCE
+    assert story.counts["passed_unasked"] == 2
 
 
 def test_one_slow_address_takes_no_more_than_its_share() -> None:
     story = Story()
     waiting = [story.opens(f"n{number}.example") for number in range(MOST_AT_AN_ADDRESS)]
     assert all(map(story.waits, waiting))
-    assert story.passed(story.opens("more.example"))
+    assert story.waits(story.opens("more.example"))
+    assert len(story.asked) == MOST_AT_AN_ADDRESS, "it stands in line"
     assert story.waits(story.opens("more.example", THERE))
+    assert story.asked[-1] == place("more.example", THERE)
 
 
 def test_one_ipv6_network_takes_no_more_than_its_share() -> None:
     story = Story()
-    crowd = [story.opens(address=f"2001:db8::{number}") for number in range(1, 6)]
-    assert [story.waits(one) for one in crowd] == [True] * MOST_AT_AN_ADDRESS + [False]
-    assert story.waits(story.opens(address="2001:db8:0:1::1"))
+    for number in range(1, 6):
+        assert story.waits(story.opens(address=f"2001:db8::{number}"))
+    assert len(story.asked) == MOST_AT_AN_ADDRESS
+    story.opens(address="2001:db8:0:1::1")
+    assert len(story.asked) == MOST_AT_AN_ADDRESS + 1
 
 
 def test_no_more_packets_wait_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
