@@ -72,6 +72,7 @@ from ramfw.core.transaction import DeleteTable
 from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
 from ramfw.keeper import FoundKeeper, Keeper
+from ramfw.lease_keeper import LeaseKeeper
 from ramfw.notify import keep, kept, notify
 from ramfw.observe.cgroups import nft_prefix
 from ramfw.observe.conntrack import held_ids
@@ -165,6 +166,7 @@ class Daemon:
         self._blind = ""
         self._keeper = Keeper(state, nft_prefix())
         self._found = FoundKeeper(state)
+        self._learned = LeaseKeeper(control_path.with_name(f"{control_path.name}.leases"))
         self._keeping: set[asyncio.Task[None]] = set()
         self._prober = prober
 
@@ -262,6 +264,7 @@ class Daemon:
         self._beat()
         self._handle(Recalled(self._found.recall()))
         self._handle(PolicyLoaded(policy, await self._held_ids(policy)))
+        self._handle(self._learned.recall())
         if problems:
             self._handle(PolicyRefused(problems))
         self._start(audit(self._engine, self._events.put_nowait))
@@ -336,14 +339,16 @@ class Daemon:
         self._keep_last_good()
 
     def _keep_last_good(self) -> None:
-        async def keep(keeper: Keeper | FoundKeeper, work: Callable[[], None]) -> None:
+        async def keep(
+            keeper: Keeper | FoundKeeper | LeaseKeeper, work: Callable[[], None]
+        ) -> None:
             before = keeper.problem
             await asyncio.to_thread(work)
             if (problem := keeper.problem) and problem != before:
                 log.error("%s", problem)
             self._keep_last_good()
 
-        for keeper in (self._keeper, self._found):
+        for keeper in (self._keeper, self._found, self._learned):
             if (work := keeper.due(self._engine)) is not None:
                 task = self._start(keep(keeper, work))
                 self._keeping.add(task)
@@ -351,6 +356,7 @@ class Daemon:
 
     async def _all_kept(self) -> None:
         """Wait until what is in force is kept: the next boot begins with it."""
+        self._learned.hurry()
         self._keep_last_good()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KEEP_PATIENCE):
@@ -634,7 +640,8 @@ class Daemon:
                     "mend": "Debian 13 has both",
                 }
             )
-        problems = dict.fromkeys((self._keeper.problem, self._found.problem, self._blind))
+        keepers = (self._keeper, self._found, self._learned)
+        problems = dict.fromkeys((*(keeper.problem for keeper in keepers), self._blind))
         facts["alarms"] += filter(None, problems)
         return {
             "version": __version__,

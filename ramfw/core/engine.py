@@ -58,6 +58,7 @@ from ramfw.core.events import (
 from ramfw.core.fresh import fresh_grants
 from ramfw.core.grants import LIFE_OF_STATIC, Permissions
 from ramfw.core.learning import Attempt, Learning
+from ramfw.core.lease_text import LeasesRecalled
 from ramfw.core.leases import Leases
 from ramfw.core.ledger import Ledger, additions
 from ramfw.core.name_check import NameCheck
@@ -197,7 +198,7 @@ class Engine:
 
     # -- events --------------------------------------------------------------------------------
 
-    def _take_in(  # noqa: C901, PLR0912 - a case each
+    def _take_in(  # noqa: C901, PLR0912, PLR0915 - a case each
         self, event: Event, now: float
     ) -> Iterable[Command]:
         match event:
@@ -213,6 +214,8 @@ class Engine:
                 yield from self._probed(event, now)
             case Recalled(found):
                 self.name_check.probing.recall(found)
+            case LeasesRecalled():
+                self._leases_recalled(event)
             case WatchChanged(form, problem):
                 self.facts.watch, self._desired = event, None
                 yield Note(
@@ -445,6 +448,12 @@ class Engine:
         self.health.answers_learned += 1
         usable = [address for address in addresses if may_open(address)]
         return self.leases.learn(name, usable, ttl, server, now)
+
+    def _leases_recalled(self, event: LeasesRecalled) -> None:
+        for name, addresses, lease in event.kept:
+            if self.permissions.of_name(name) and self._may_be_learned(name):
+                usable = [address for address in addresses if may_open(address)]
+                self.ledger.touch(self.leases.recall(name, usable, lease))
 
     def _openings_held(self, event: OpeningsHeld, now: float) -> list[Command]:
         """Judge first bytes, after what their servers said before."""

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from ramfw.core.flows import Flags
+from ramfw.core.lease_text import LeasesRecalled
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.probe import Probed, Recalled
 from ramfw.core.tablestate import HeldGrant, TableState
@@ -331,6 +332,7 @@ Event = (
     | OpeningsHeld
     | Probed
     | Recalled
+    | LeasesRecalled
     | WatchChanged
     | ServersChanged
     | LinksChanged

@@ -53,12 +53,18 @@ class Leases:
         # When a name is looked at next: no lease of it ends before. Others in the heap are void.
         self._due: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
+        self.changes = 0
+        """How often something was learned."""
 
     def learn(
         self, name: str, addresses: Iterable[bytes], ttl: float, server: str, now: float
     ) -> list[bytes]:
         """Remember an answer; the addresses whose leases it changed."""
         return self._keep(name, addresses, Lease(server, now, expiry(ttl, now)))
+
+    def recall(self, name: str, addresses: Iterable[bytes], lease: Lease) -> list[bytes]:
+        """Remember what an earlier daemon learned; the addresses whose leases it changed."""
+        return self._keep(name, addresses, lease)
 
     def prolong(self, name: str, last_good: float, asked_next: float) -> list[bytes]:
         """Serve the last good answer until the next one may come, at most LONGEST_STALE long."""
@@ -85,6 +91,7 @@ class Leases:
             held[address] = lease
             changed.append(address)
         if changed:
+            self.changes += 1
             self._by_name[name] = held
             self._look_at(name, lease.expires)
         return changed

@@ -334,7 +334,8 @@ class Host:
         self.kill_ramfw()
         self.daemon = None
         self.run("nft", "delete", "table", "inet", "ramfw")
-        self.control.with_name(f"{self.control.name}.alive").unlink(missing_ok=True)
+        for kept in ("alive", "leases"):
+            self.control.with_name(f"{self.control.name}.{kept}").unlink(missing_ok=True)
 
     @property
     def docker_url(self) -> str:

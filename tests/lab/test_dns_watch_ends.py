@@ -15,7 +15,7 @@ from tests.lab.internet import Internet
 from tests.lab.odd_dns import ask_as_engine
 from tests.lab.policies import policy
 from tests.lab.sender import PROGRAMS, PYTHON
-from tests.lab.space import REFUSALS, Process, wait_until
+from tests.lab.space import REFUSALS, Outcome, Process, wait_until
 
 CDN = policy('host = "*.cdn.example"\nports = [80]')
 QUEUE = "5353"
@@ -59,6 +59,47 @@ def test_dns_goes_on_when_the_daemon_is_killed(host: Host) -> None:
     assert fetch(host, FIRST)[0], "what was open stays open"
     host.start_ramfw(CDN)
     assert fetch(host, FRESH)[0], "the twin: with the daemon it opens"
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("of_container", [True, False], ids=["container", "engine"])
+def test_answer_of_before_a_restart_still_counts(
+    host: Host,
+    of_container: bool,  # noqa: FBT001
+    end: signal.Signals,
+) -> None:
+    """A client has it in a cache of its own, and asks nobody; only a wildcard permits its name."""
+    daemon = host.start_ramfw(CDN)
+    assert fetch(host, FIRST)[0]
+    kept = host.control.with_name(f"{host.control.name}.leases")
+    if end == signal.SIGKILL:
+        wait_until(lambda: kept.exists() and FIRST.name in kept.read_text(), 5, "it is kept")
+    container = host.container() if of_container else None
+
+    def fetches(site: Site) -> Outcome:
+        cached = (f"http://{site.name}/", "--resolve", f"{site.name}:80:{site.v4}")
+        return container.curl(*cached) if container else host.curl(*cached, as_engine=True)
+
+    def judged() -> tuple[int, int]:
+        """The daemon's word counts: this server answers whatever it is asked, or nothing."""
+        found = host.status()["names"]
+        return found["permitted"], found["refused"]
+
+    for table_stays in (True, False):
+        daemon.stop(end)
+        if not table_stays:
+            host.namespace.sh("nft delete table inet ramfw")
+        daemon = host.start_ramfw(CDN)
+        assert fetches(FIRST).ok, "the element in the kernel is not what it rests on"
+        assert judged() == (1, 0)
+        assert fetches(FRESH).refused, "nobody asked for that one"
+
+    host.kill_ramfw()
+    assert kept.stat().st_mode & 0o777 == 0o600, "it has what people asked for"
+    kept.unlink()
+    host.start_ramfw(CDN)
+    fetches(FIRST)
+    assert judged() == (0, 1), "its twin: nothing was kept"
 
 
 def test_wedged_daemon_stalls_dns_until_its_watchdog_ends_it(host: Host) -> None:

@@ -471,6 +471,17 @@ def test_a_connection_whose_beginning_was_not_seen_opens_nothing() -> None:
     assert kernel.verdicts() == {handle: None}
 
 
+def test_nor_is_anything_voided_in_it_so_that_its_client_may_hide_a_name_and_is_refused() -> None:
+    """It began while no daemon was there; `test_server_names` has what becomes of its hello."""
+    kernel = Kernel()
+    asked, told = hiding()
+    ask_over_tcp(kernel, asked)
+    (handle,) = kernel.answer(ENDS.tcp(FIRST_TOLD, framed(told), asks=False))
+    assert kernel.read() == ()
+    assert kernel.verdicts() == {handle: None}, "it goes on as it came"
+    assert kernel.watch.tally.changed == 0
+
+
 def test_streams_are_bounded_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dnswatch, "_MOST_STREAMS", 4)
     kernel = Kernel()
