@@ -13,7 +13,7 @@ from ramfw import policyfile
 from ramfw.core.catalog import shipped
 from ramfw.core.policy import Policy
 from ramfw.core.policy_parser import parse
-from ramfw.doctor import engines, kernel, machine, service
+from ramfw.doctor import engines, kernel, machine, prober, service
 from ramfw.doctor.finding import MISSING, NOTE, OK, Finding
 from ramfw.errors import PolicyError
 
@@ -35,6 +35,7 @@ def examine(
         *kernel.findings(root, policy, open_checker),
         *machine.findings(root),
         *service.findings(root),
+        *prober.findings(root, policy),
         *about_policy,
         *engines.findings(root, policy),
     )

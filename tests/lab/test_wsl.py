@@ -19,7 +19,7 @@ from ramfw.wslconf import HOOK
 from tests.lab.addresses import DNS, GHCR, HOST, HUB, ROUTER
 from tests.lab.host import RAMFW, Host
 from tests.lab.lab import Lab
-from tests.lab.policies import DOCKER_IO, STRICT, policy
+from tests.lab.policies import DOCKER_IO, REGISTRIES, STRICT, policy
 from tests.lab.space import Process, wait_until
 
 TREE = Path(__file__).parents[2]
@@ -101,6 +101,24 @@ def test_the_distribution_itself_is_filtered_where_engines_cannot_be_told(wsl: H
     assert status["dns"]["servers"] == [TUNNEL]
     assert not status["by_cgroup"]
     assert any("CONFIG_NFT_SOCKET" in problem["what"] for problem in status["problems"])
+
+
+def test_where_unknown_hosts_cannot_be_asked_it_is_said_with_what_follows(wsl: Host) -> None:
+    start(wsl)
+    assert not asking(wsl)
+    assert wsl.reload(policy(DOCKER_IO, host=f'{REGISTRIES}\nunknown = "probe"')).ok
+
+    ((what, follows),) = asking(wsl)
+
+    assert what == "unknown hosts are not asked: this kernel cannot tell sockets by cgroup"
+    assert "passes as any web site does" in follows
+
+
+def asking(wsl: Host) -> list[tuple[str, str]]:
+    """What status says of the asking of unknown hosts."""
+    problems = wsl.status()["problems"]
+    told = ((problem["what"], problem["follows"]) for problem in problems)
+    return [one for one in told if "unknown hosts" in one[0]]
 
 
 def test_an_answer_by_the_tunnel_opens_its_address_before_it_arrives(wsl: Host) -> None:
