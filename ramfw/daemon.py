@@ -135,7 +135,9 @@ class Daemon:
         self._beat = show_life
         self._policy_path = policy_path
         self._control_path = control_path
-        self._engine = Engine(random.random, NameCheck(first_bytes.read, first_bytes.ended))
+        self._engine = Engine(
+            random.random, NameCheck(first_bytes.Reader().read, first_bytes.ended)
+        )
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._to_resolve: deque[str] = deque()
         self._resolving = 0

@@ -7,8 +7,9 @@ is whole, and no line of a protocol is whose client speaks first.
 
 from __future__ import annotations
 
-from ramfw.core.opening import BrokenHello, Opening, Other, Unfinished
+from ramfw.core.opening import BrokenHello, Hello, Opening, Other, Unfinished
 from ramfw.wire import http_request, tls_hello
+from ramfw.wire.hello_layouts import HelloLayouts
 
 MAX_BYTES = http_request.MAX_HEAD
 """Bytes of a stream after which nothing is Unfinished any more."""
@@ -31,6 +32,22 @@ def read(stream: bytes, before: Unfinished | None = None) -> Unfinished | Openin
     if not isinstance(http, http_request.NotHttp):
         return http
     return Other("SSH" if stream.startswith(_SSH) else "")
+
+
+class Reader:
+    """Reads streams as `read` does, and what is like one before in less time."""
+
+    def __init__(self) -> None:
+        self._hellos = HelloLayouts()
+
+    def read(self, stream: bytes, before: Unfinished | None = None) -> Unfinished | Opening:
+        """What `read` says of them."""
+        found: Unfinished | Opening | None = self._hellos.find(stream)
+        if found is None:
+            found = read(stream, before)
+            if isinstance(found, Hello):
+                self._hellos.teach(stream, found)
+        return found
 
 
 def ended(stream: bytes) -> Opening:

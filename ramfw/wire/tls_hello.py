@@ -32,24 +32,24 @@ MAX_STREAM = MAX_HELLO + (1 << 12)
 MAX_SERVER_NAME = 255
 """Bytes of a server name: more than any DNS name has; OpenSSL's bound too."""
 
-_RECORD_HEADER = 5
+RECORD_HEADER = 5
 _MAJOR = 3  # of SSL 3.0 and every TLS
 _MAX_RECORD = 1 << 14
 _HANDSHAKE = 22
 # What some servers read past before the hello: change_cipher_spec and alerts, of these lengths.
 _SKIPPED = {20: 1, 21: 2}
-_CLIENT_HELLO = 1
-_MESSAGE_HEADER = 4
-_RANDOM = 32
+CLIENT_HELLO = 1
+MESSAGE_HEADER = 4
+RANDOM = 32
 _MAX_SESSION = 32
-_SERVER_NAME = 0
-_ALPN = 16
+SERVER_NAME = 0
+ALPN = 16
 # Encrypted ClientHello (RFC 9849) and its drafts' numbers; 0xffce is the encrypted name before it.
 _ENCRYPTED = frozenset({0xFE08, 0xFE09, 0xFE0A, 0xFE0B, 0xFE0C, 0xFE0D, 0xFFCE})
 
 _RECORD = struct.Struct("!BBBH")
 _RECORD_AND_MESSAGE = struct.Struct("!BBxHI")
-_EXTENSION = struct.Struct("!HH")
+EXTENSION = struct.Struct("!HH")
 _NAME_LIST = struct.Struct("!HBH")
 _SHORT = struct.Struct("!H")
 _VISIBLE = re.compile(rb"[!-~]+")
@@ -95,15 +95,15 @@ def _message(stream: bytes, position: int, message: bytes) -> Incomplete | Hello
     """The hello in the records of the stream."""
     if not position and len(stream) >= _RECORD_AND_MESSAGE.size:
         kind, major, length, head = _RECORD_AND_MESSAGE.unpack_from(stream)
-        end = _RECORD_HEADER + length
+        end = RECORD_HEADER + length
         # The usual case, quickly: one record, which has one whole hello in it and no more.
-        whole = head == _CLIENT_HELLO << 24 | length - _MESSAGE_HEADER and end <= len(stream)
+        whole = head == CLIENT_HELLO << 24 | length - MESSAGE_HEADER and end <= len(stream)
         if whole and kind == _HANDSHAKE and major == _MAJOR and length <= MAX_HELLO:
-            return _hello(stream[_RECORD_HEADER:end], end)
+            return _hello(stream[RECORD_HEADER:end], end)
     position, message = _records(stream, position, message)
-    if len(message) < _MESSAGE_HEADER:
+    if len(message) < MESSAGE_HEADER:
         return Incomplete(position, message)
-    if message[0] != _CLIENT_HELLO:
+    if message[0] != CLIENT_HELLO:
         raise _BrokenError("the first handshake message is no ClientHello")
     end = _wanted(message)
     if end > MAX_HELLO:
@@ -130,7 +130,7 @@ def _beginning(stream: bytes) -> Outcome | None:
         return NotTls()
     if first == _HANDSHAKE:
         return None
-    if len(stream) < _RECORD_HEADER:
+    if len(stream) < RECORD_HEADER:
         return Incomplete()
     if int.from_bytes(stream[3:5], "big") != _SKIPPED[first]:
         return NotTls()
@@ -139,7 +139,7 @@ def _beginning(stream: bytes) -> Outcome | None:
 
 def _ssl2(stream: bytes) -> Outcome:
     """Behind a length: type 1, and the version, of SSL 2.0 or 3.0 or beyond."""
-    for position, allowed in ((2, (_CLIENT_HELLO,)), (3, (0, _MAJOR))):
+    for position, allowed in ((2, (CLIENT_HELLO,)), (3, (0, _MAJOR))):
         if len(stream) <= position:
             return Incomplete()
         if stream[position] not in allowed:
@@ -150,13 +150,13 @@ def _ssl2(stream: bytes) -> Outcome:
 def _records(stream: bytes, position: int, message: bytes) -> tuple[int, bytes]:
     """Where the whole records end that the message needs, and the message with their contents."""
     pieces, held, wanted, size = [message], len(message), _wanted(message), len(stream)
-    while held < wanted and position + _RECORD_HEADER <= size:
+    while held < wanted and position + RECORD_HEADER <= size:
         kind, major, _, length = _RECORD.unpack_from(stream, position)
         if kind != _HANDSHAKE or major != _MAJOR:
             raise _BrokenError("a record of another kind within the ClientHello")
         if not 0 < length <= _MAX_RECORD:
             raise _BrokenError(f"a handshake record of {length} bytes")
-        start = position + _RECORD_HEADER
+        start = position + RECORD_HEADER
         if start + length > MAX_STREAM:
             raise _BrokenError(f"a ClientHello in more than {MAX_STREAM} bytes of records")
         if start + length > size:
@@ -164,7 +164,7 @@ def _records(stream: bytes, position: int, message: bytes) -> tuple[int, bytes]:
         position = start + length
         pieces.append(stream[start:position])
         held += length
-        if wanted == _MESSAGE_HEADER <= held:
+        if wanted == MESSAGE_HEADER <= held:
             pieces = [b"".join(pieces)]
             wanted = _wanted(pieces[0])
     return position, b"".join(pieces)
@@ -172,15 +172,15 @@ def _records(stream: bytes, position: int, message: bytes) -> tuple[int, bytes]:
 
 def _wanted(message: bytes) -> int:
     """How many bytes the message has in all, as far as that is known."""
-    if len(message) < _MESSAGE_HEADER:
-        return _MESSAGE_HEADER
-    return _MESSAGE_HEADER + int.from_bytes(message[1:4], "big")
+    if len(message) < MESSAGE_HEADER:
+        return MESSAGE_HEADER
+    return MESSAGE_HEADER + int.from_bytes(message[1:4], "big")
 
 
 def _hello(message: bytes, end: int) -> Hello:
     size = len(message)
-    position = _MESSAGE_HEADER + 2 + _RANDOM
-    if position >= size or message[_MESSAGE_HEADER] != _MAJOR:
+    position = MESSAGE_HEADER + 2 + RANDOM
+    if position >= size or message[MESSAGE_HEADER] != _MAJOR:
         raise _BrokenError("a ClientHello of an unknown version")
     if message[position] > _MAX_SESSION:
         raise _BrokenError("a session id that is too long")
@@ -204,16 +204,16 @@ def _extensions(message: bytes, position: int, size: int, end: int) -> Hello:
     server_name: str | None = None
     alpn: tuple[bytes, ...] = ()
     kinds = []
-    unpack = _EXTENSION.unpack_from
-    last = size - _EXTENSION.size
+    unpack = EXTENSION.unpack_from
+    last = size - EXTENSION.size
     while position <= last:
         kind, length = unpack(message, position)
         start = position + 4
         position = start + length
         kinds.append(kind)
-        if kind == _SERVER_NAME and position <= size:
+        if kind == SERVER_NAME and position <= size:
             server_name = _server_name(message, start, length)
-        elif kind == _ALPN and position <= size:
+        elif kind == ALPN and position <= size:
             alpn = _protocols(message, start, position)
     if position != size:
         raise _BrokenError("an extension that is cut short")
@@ -233,10 +233,16 @@ def _server_name(message: bytes, start: int, length: int) -> str:
     name = message[start + _NAME_LIST.size : start + length]
     if not 0 < size <= MAX_SERVER_NAME:
         raise _BrokenError(f"a server name of {size} bytes")
-    if not _VISIBLE.fullmatch(name):
+    read = visible_name(name)
+    if read is None:
         what = "a NUL" if b"\0" in name else "a byte that no name has"
         raise _BrokenError(f"a server name with {what} in it")
-    return name.lower().decode("ascii")
+    return read
+
+
+def visible_name(name: bytes) -> str | None:
+    """The name in lower case; None where a byte of it is not visible ASCII."""
+    return name.lower().decode("ascii") if _VISIBLE.fullmatch(name) else None
 
 
 def _protocols(message: bytes, start: int, end: int) -> tuple[bytes, ...]:

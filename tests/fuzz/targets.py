@@ -164,6 +164,10 @@ def kernel(data: bytes) -> None:
         list(netlink.errors(data))
 
 
+READER = first_bytes.Reader()
+"""It has read all that came before."""
+
+
 def hello(data: bytes) -> None:
     """OpenSSL reads no other name than the one that is read here."""
     found = tls_hello.read(data)
@@ -176,11 +180,13 @@ def hello(data: bytes) -> None:
 
 
 def opening(data: bytes) -> None:
-    """What a stream is does not hang on where it is cut, and stays when more comes."""
+    """What a stream is does not hang on where it is cut, on what came before or what follows."""
     if len(data) < 2:
         return
     cuts, stream = data[1 : 1 + data[0] % 8], data[1 + data[0] % 8 :]
     whole = first_bytes.read(stream)
+    for _ in range(2):
+        promise(READER.read(stream) == whole, f"{whole} is another where it is like one before")
     so_far = Unfinished()
     for cut in sorted(cuts):
         found = first_bytes.read(stream[: cut * len(stream) // 255], so_far)
