@@ -34,7 +34,10 @@ def findings(
         reach(path)
     except PermissionError:
         yield Finding(
-            "only root can tell whether the prober can be asked", NOTE, "", "sudo ramfw doctor"
+            "only root can tell whether the prober can be asked",
+            NOTE,
+            "a prober that is not there would not be seen",
+            "sudo ramfw doctor",
         )
         return
     except OSError as error:
