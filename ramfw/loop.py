@@ -80,10 +80,10 @@ class Loop(asyncio.SelectorEventLoop):
         self._calling.readers[number] = (lambda: callback(*args)) if args else callback
 
     def remove_reader(self, fd: _FileDescriptorLike) -> bool:
-        """Call it no more; whether it was."""
+        """Call it no more; whether it was. asyncio takes its own away by this, too."""
         number = fd if isinstance(fd, int) else fd.fileno()
         if self._calling.readers.pop(number, None) is None:
-            return False
+            return super().remove_reader(number)
         self._calling.unregister(number)
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -127,5 +128,30 @@ def test_what_is_asyncios_own_works_beside_readers(pair: Pair, second: Pair) -> 
         assert await asyncio.to_thread(lambda: "threads") == "threads"
         pair[1].send(b"still")
         await called.wait()
+
+    run(story())
+
+
+def test_what_asyncio_waited_for_is_forgotten_and_its_number_is_free_again(pair: Pair) -> None:
+    """A file that is opened next has the number of one that was closed."""
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        here.setblocking(False)  # noqa: FBT003 - the socket module's own form
+        waiting = loop.create_task(loop.sock_recv(here, 10))
+        await asyncio.sleep(0)
+        there.send(b"asyncio's")
+        assert await waiting == b"asyncio's"
+        number = here.fileno()
+        here.close()
+        there.close()
+        again = socket.socket(fileno=os.dup2(pair[0].fileno(), number))
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        loop.add_reader(again, lambda: heard.put_nowait(again.recv(10)))
+        pair[1].send(b"the next one's")
+        assert await heard.get() == b"the next o"
+        assert loop.remove_reader(again)
+        again.close()
 
     run(story())
