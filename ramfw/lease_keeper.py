@@ -29,6 +29,8 @@ SHARE = 0.001
 AGAIN = 30.0
 """Seconds after which a write that failed is tried again."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID = "RAMFW_BOOT_ID"
+"""By this the service manager tells it to a service, which does not see it (ProcSubset=pid)."""
 _LARGEST = 4 << 20
 
 
@@ -117,7 +119,7 @@ def _open_private(path: str, flags: int) -> int:
 
 
 def _boot() -> str:
-    return BOOT.read_text().strip()
+    return (os.environ.get(BOOT_ID) or BOOT.read_text().strip()).replace("-", "")
 
 
 def _offset() -> float:

@@ -91,7 +91,9 @@ class Probe:
 
 def open_nft() -> Checker:
     """The real one. Raises MissingError."""
-    return Nft()
+    nft = Nft()
+    nft.watch_form()  # how it is to list the table depends on that
+    return nft
 
 
 def findings(root: Path, policy: Policy, open_checker: Callable[[], Checker]) -> Iterator[Finding]:

@@ -125,3 +125,15 @@ def test_another_s_file_opens_nothing(
     assert keep(LeaseKeeper(path), driver)
     monkeypatch.setattr("ramfw.lease_keeper.os.geteuid", lambda: os.getuid() + 1)
     assert (LeaseKeeper(path).recall() == NOTHING) == (os.getuid() != 0), "root's is trusted"
+
+
+def test_a_service_is_told_which_boot_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sees no more of /proc than processes; with or without dashes it is the same boot."""
+    seen = lease_keeper._boot()
+    assert "-" not in seen
+    monkeypatch.setattr(lease_keeper, "BOOT", Path("/proc/absent"))
+    monkeypatch.setenv("RAMFW_BOOT_ID", "0123-4567")
+    assert lease_keeper._boot() == "01234567"
+    monkeypatch.delenv("RAMFW_BOOT_ID")
+    with pytest.raises(FileNotFoundError):
+        lease_keeper._boot()
