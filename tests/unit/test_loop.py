@@ -30,12 +30,7 @@ def pair() -> Iterator[Pair]:
         yield here, there
 
 
-@pytest.fixture
-def second() -> Iterator[Pair]:
-    here, there = socket.socketpair()
-    here.setblocking(False)  # noqa: FBT003 - the socket module's own form
-    with here, there:
-        yield here, there
+second = pair
 
 
 def test_a_reader_is_called_and_what_it_sets_off_runs(pair: Pair) -> None:
