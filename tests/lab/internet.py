@@ -201,6 +201,14 @@ class Internet:
     def reset_counts(self) -> None:
         self._nft("flush set inet lab seen4; flush set inet lab seen6")
 
+    def end_connections(self) -> None:
+        """End every connection of the servers, half-open ones too.
+
+        What a client that has gone left unfinished is sent again for a minute, and whoever has its
+        address answers with a reset: a packet that arrives, and nobody's attempt.
+        """
+        self.namespace.run("ss", "--kill", "--tcp", "state", "connected", check=True)
+
     # How fast it goes
 
     def limit_downloads(self, bytes_per_second: int) -> None:

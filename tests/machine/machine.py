@@ -148,6 +148,7 @@ class Machine:
         if self._network is not None:
             # The kernel takes namespaces down at leisure; the next link has the same name.
             self.rack.internet.namespace.run("ip", "link", "delete", "uplink")
+            self.rack.internet.end_connections()
             self._network.end()
             self.rack.space.remove_cgroup(CGROUP)
         self._ending.close()

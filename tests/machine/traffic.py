@@ -61,6 +61,16 @@ class Sender:
         until = self.attempts + more
         wait_until(lambda: self.attempts >= until, 30, f"{self.count}: {until} attempts")
 
+    def assert_nothing_more(self) -> None:
+        """Nothing gets through from now on, of what did before neither.
+
+        The servers' part in that is ended: what they send again is answered by nobody's reset.
+        """
+        self.machine.rack.internet.end_connections()
+        before = self.let_through
+        self.wait_for(100)
+        assert self.let_through == before, "nothing gets through any more"
+
 
 def _places(site: Site) -> list[str]:
     """One SYN by each IP version and one datagram: what any client could send."""
