@@ -37,12 +37,12 @@ kernel: root venv ## Test on Debian's own Linux 6.1 and 6.12, emulated by QEMU (
 	@tests/setup/kernel.sh bookworm trixie
 	$(BIN)/python -m pytest tests/kernel --numprocesses 2 --dist loadgroup
 
-machine: root venv ## Test on whole Debian 12 and 13 systems with systemd; not a part of `test` yet (root, minutes)
+machine: root venv ## Test on whole Debian 12 and 13 systems with systemd (root, minutes)
 	@tests/setup/machine.sh bookworm trixie
 	@tests/machine/side_by_side.sh
 
-test: root ## Install what is needed and run all checks and tests but `machine` (root)
-	@for step in packages venv lint unit lab kernel; do \
+test: root ## Install what is needed and run all checks and tests (root)
+	@for step in packages venv lint unit lab kernel machine; do \
 	    echo "=== $$step"; \
 	    $(MAKE) $$step; \
 	done
@@ -59,6 +59,7 @@ fuzz: venv ## Fuzz every decoder with atheris, SECONDS_EACH=60 (minutes, x86_64)
 bench: root ## Measure ramfw and its peers side by side, into build/bench.json (root, minutes)
 	@tests/setup/packages.sh bench
 	@tests/setup/venv.sh
+	@tests/setup/machine.sh trixie
 	@$(BIN)/python -m tests.bench $(BENCH_ROWS) $(if $(PAIRS),--pairs $(PAIRS))
 
 install: root ## Install ramfw as a service of this machine, or a new version of it (root)

@@ -14,13 +14,13 @@ import sys
 import traceback
 from pathlib import Path
 
-from tests.bench import opening_rows, rows
+from tests.bench import opening_rows, rows, service_rows
 from tests.bench.report import Measure, machine
 from tests.bench.setting import Setting
 from tests.lab.space import Space
 
 RESULT = Path("build/bench.json")
-ROWS = rows.ROWS | opening_rows.ROWS
+ROWS = rows.ROWS | opening_rows.ROWS | service_rows.ROWS
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -44,8 +43,6 @@ echo "$pid"
 
 WATCHDOG = 10.0
 """What the unit says (WatchdogSec)."""
-RESTART = 1.0
-"""Seconds from the stop's beginning until the rules are in again."""
 RESTARTS = 10
 
 
@@ -129,22 +126,13 @@ def test_the_oom_killer_ends_it(running: Machine) -> None:
     assert_enforced(running)
 
 
-def test_restart_takes_less_than_a_second(
-    running: Machine, record_property: Callable[[str, object], None]
-) -> None:
-    """The median; as systemd counts it, less what the service waited for CPUs that others had."""
-    took: list[tuple[float, float]] = []
-    for _ in range(RESTARTS):
-        running.systemctl("restart", RAMFW)
-        pressure = running.sh(f"cat /sys/fs/cgroup/system.slice/{RAMFW}/cpu.pressure")
-        waited = int(pressure.split()[4].removeprefix("total=")) / 1e6
-        began, ready = (
-            int(running.show(RAMFW, f"{moment}TimestampMonotonic")) / 1e6
-            for moment in ("ActiveExit", "ActiveEnter")
-        )
-        took.append((ready - began, waited))
-    record_property("seconds_of_restarts", took)
-    assert 0 < statistics.median(all_ - waited for all_, waited in took) < RESTART, took
+def test_restarts_under_traffic(running: Machine) -> None:
+    """As an administrator restarts it; how long that takes is measured in the bench."""
+    with traffic.from_engine(running) as engine:
+        for _ in range(RESTARTS):
+            running.systemctl("restart", RAMFW)
+            engine.wait_for(10)
+    assert engine.let_through == {}
     assert_enforced(running)
 
 

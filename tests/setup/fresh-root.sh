@@ -1,7 +1,7 @@
 #!/bin/bash
 # fresh-root.sh SUITE TARGET...: runs `make TARGET...` twice in a fresh Debian (bookworm, trixie)
 # that has nothing but make, on a copy of this tree, and removes it all again. Takes minutes, so it
-# is no part of `make test`. KEEP=1 keeps the root and says where it is.
+# is no part of `make test`. KEEP=1 keeps the root and says where it is; ONCE=1 runs it once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -42,7 +42,9 @@ mkdir --parents "$root/usr/local/share/ca-certificates"
 cp --recursive /usr/local/share/ca-certificates/. "$root/usr/local/share/ca-certificates/"
 
 # A PID namespace of its own, so that nothing started in there outlives the run.
-for turn in first second; do
+turns=(first second)
+[[ -z ${ONCE:-} ]] || turns=(first)
+for turn in "${turns[@]}"; do
     echo "fresh-root: make ${targets[*]}, the $turn time"
     SECONDS=0
     unshare --mount --pid --fork --kill-child --propagation private -- bash -euc '
