@@ -1,4 +1,4 @@
-"""The running program: tasks, sockets and queues are made here and nowhere else.
+"""The running program: tasks and queues are made here and nowhere else.
 
 Events come in by one queue and are handled one after the other; what the engine asks for becomes
 a task, and its completion an event again. A task that fails in a way nobody foresaw ends the
@@ -15,19 +15,17 @@ import os
 import random
 import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from ramfw import __version__, policyfile
+from ramfw import policyfile
 from ramfw.alive import Alive
 from ramfw.auditor import audit
-from ramfw.control_server import CALLER, Arguments, ControlServer
+from ramfw.control_server import Arguments, ControlServer
 from ramfw.core.commands import (
     Command,
     Decide,
@@ -41,7 +39,6 @@ from ramfw.core.commands import (
 )
 from ramfw.core.engine import CANARY_SILENCE, Engine
 from ramfw.core.events import (
-    Address,
     AnswersHeld,
     CanaryReported,
     Committed,
@@ -57,32 +54,23 @@ from ramfw.core.events import (
     TurningChanged,
     WatchChanged,
 )
-from ramfw.core.explain import explain
-from ramfw.core.learning import suggestion
 from ramfw.core.marks import PASSED, MarkLayout
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names_report import Beside
 from ramfw.core.policy import Policy
 from ramfw.core.probe import Place, Probe, Recalled
-from ramfw.core.questions import Tally
-from ramfw.core.refusals import facts
-from ramfw.core.report import report
 from ramfw.core.tablestate import Count
 from ramfw.core.transaction import DeleteTable
-from ramfw.core.watch_rules import WatchForm
-from ramfw.errors import KernelError, MissingError, ObserveError, PolicyError, Problem
+from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
+from ramfw.inquiries import Inquiries
 from ramfw.keeper import FoundKeeper, Keeper
 from ramfw.lease_keeper import LeaseKeeper
 from ramfw.notify import keep, kept, notify
 from ramfw.observe.cgroups import nft_prefix
 from ramfw.observe.conntrack import held_ids
-from ramfw.observe.dnswatch import A_READING, DnsWatch
+from ramfw.observe.dnswatch import A_READING
 from ramfw.observe.following import follow
-from ramfw.observe.given_names import Known
-from ramfw.observe.openings import OpeningsWatch
-from ramfw.observe.refusals import RefusalLog
 from ramfw.observe.resolver import Resolver
-from ramfw.observe.tamper import TamperWatch
 from ramfw.prober import PROBER_SOCKET
 from ramfw.prober.asking import ask
 from ramfw.program.ahead import Ahead
@@ -91,10 +79,10 @@ from ramfw.program.lock import NETLINK_NETFILTER
 from ramfw.program.teller import Teller
 from ramfw.state import State
 from ramfw.watchdog import BEAT
+from ramfw.watches import Watches
 from ramfw.wire import first_bytes
 
 log = logging.getLogger("ramfw")
-T = TypeVar("T")
 
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "err": logging.ERROR}
 LOCK = "lock"
@@ -106,10 +94,6 @@ MOST_RESOLVED_AT_ONCE = 64
 """Names. A policy may have 10,000, and a question under way takes some 10 KiB."""
 LONGEST_WAIT = 120.0
 """Seconds that a client may ask to wait for the daemon to settle."""
-EXPLAIN_PATIENCE = 3.0
-"""Seconds that `explain` waits for DNS servers."""
-MOST_TO_RESOLVE = 16
-"""Names that one `explain` has asked for."""
 KEEP_PATIENCE = 3.0
 """Seconds that a reload, and the end, wait for a slow disk."""
 RELOAD_PATIENCE = 8.0
@@ -147,40 +131,44 @@ class Daemon:
         self._onlookers: list[asyncio.Future[None]] = []
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
-        self._started = time.monotonic()
         self._armed: float | None = None
         self._was_ready = False
         self._unloading = False
         self._unforeseen: Exception | None = None
-        # libnftables' contexts are made and used in this one thread only.
-        self._kernel_thread = ahead.thread
+        self._ahead = ahead
         self._kernel = ahead.kernel()
-        self._kernel_lock = threading.Lock()
-        self._lock_problem = self._kernel_thread.submit(self._lock_table).result()
+        self._lock_problem = ahead.thread.submit(self._lock_table).result()
         owner = self._kernel.shared_socket()
         self._batches = Batches(owner) if owner else Batches()
-        self._dns: DnsWatch | None = None
-        self._openings: OpeningsWatch | None = None
+        self._watches = Watches()
         self._teller = Teller()
         self._alive = Alive(control_path.with_name(f"{control_path.name}.alive"))
-        self._refusals: RefusalLog | None = None
-        self._tamper: TamperWatch | None = None
-        self._blind = ""
         self._keeper = Keeper(state, nft_prefix())
         self._found = FoundKeeper(state)
         self._learned = LeaseKeeper(control_path.with_name(f"{control_path.name}.leases"))
         self._keeping: set[asyncio.Task[None]] = set()
         self._prober = prober
+        self._inquiries = Inquiries(
+            engine=self._engine,
+            watches=self._watches,
+            resolver=self._resolver,
+            keepers=(self._keeper, self._found, self._learned),
+            policy_path=policy_path,
+            lock_problem=self._lock_problem,
+            counts=lambda: ahead.ask(self._kernel.counts),
+            beside=self._beside,
+            look=self._look,
+        )
 
     async def run(self, policy: Policy, text: str = "", problems: tuple[str, ...] = ()) -> None:
         """Until `stop`; see the module's `run`. `problems` of the file that it stands in for."""
         handlers = {
-            "status": self._status,
+            "status": self._inquiries.status,
             "wait": self._wait,
-            "explain": self._explain,
-            "suggest": self._suggest,
-            "log": self._log,
-            "refused": self._refused,
+            "explain": self._inquiries.explain,
+            "suggest": self._inquiries.suggest,
+            "log": self._inquiries.log,
+            "refused": self._inquiries.refused,
             "reload": self._reload,
             "unload": self._unload,
             "canary": self._canary,
@@ -194,7 +182,10 @@ class Daemon:
                 for task in self._running:
                     task.cancel()
         finally:
-            self._close_sockets()
+            self._watches.close()
+            self._teller.close()
+            self._alive.show()
+            self._batches.close()
 
     def _lock_table(self) -> str:
         """Own the table from now on, by an earlier daemon's socket if one was kept."""
@@ -206,34 +197,14 @@ class Daemon:
                 keep(LOCK, owner.fileno())
         return problem
 
-    def _close_sockets(self) -> None:
-        if self._dns is not None:
-            for listener in self._dns.sockets:
-                asyncio.get_running_loop().remove_reader(listener)
-            self._dns.close()
-            self._dns = None
-        if self._openings is not None:
-            for listener in self._openings.sockets:
-                asyncio.get_running_loop().remove_reader(listener)
-            self._openings.close()
-            self._openings = None
-        self._teller.close()
-        self._alive.show()
-        if self._refusals is not None:
-            asyncio.get_running_loop().remove_reader(self._refusals.socket)
-            self._refusals.close()
-            self._refusals = None
-        self._batches.close()
-        if self._tamper is not None:
-            self._tamper.close()
-
     async def _show_life(self) -> None:
         while True:
             self._beat()
             notify("WATCHDOG=1")
             self._alive.show()
             self._keep_last_good()
-            if self._dns is not None and (late := self._dns.read_passed(time.monotonic())):
+            dns = self._watches.dns
+            if dns is not None and (late := dns.read_passed(time.monotonic())):
                 self._handle(AnswersHeld(late))
             self._read_openings()
             # What was learned since the last event may end before anything else is due.
@@ -250,16 +221,18 @@ class Daemon:
             loop.add_signal_handler(number, self._stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         loop.set_exception_handler(self._on_unforeseen)
-        watch = await self._open_dns_watch()
-        self._handle(self._open_openings_watch(watch, policy))
-        self._handle(TurningChanged(*await self._in_kernel_thread(self._kernel.turning)))
-        self._open_refusal_log()
-        self._watch_tampering()
-        if not await self._in_kernel_thread(self._kernel.matches_cgroups):
+        watches = self._watches
+        self._handle(await self._open_watches(policy))
+        self._handle(TurningChanged(*await self._ahead.ask(self._kernel.turning)))
+        watches.open_refusals(self._read_refusals)
+        if (tamper := watches.open_tamper()) is not None:
+            self._kernel.tell_ports(tamper.ignore)
+            self._start(self._pass_on(tamper.changes()))
+        if not await self._ahead.ask(self._kernel.matches_cgroups):
             self._handle(NoCgroupMatch())
-        state = await self._in_kernel_thread(lambda: self._kernel.read(with_grants=True))
+        state = await self._ahead.ask(lambda: self._kernel.read(with_grants=True))
         with contextlib.suppress(KernelError):
-            counts = await self._in_kernel_thread(self._kernel.counts)
+            counts = await self._ahead.ask(self._kernel.counts)
             self._alive.begin(counts.named.get("unread", Count()).packets)
         self._beat()
         self._handle(TableRead(state))
@@ -312,8 +285,8 @@ class Daemon:
     def _handle(self, event: Event, *, more: bool = False) -> None:
         if isinstance(event, ServersChanged):
             self._resolver.set_servers(event.servers)
-        if isinstance(event, PolicyLoaded) and self._openings is not None:
-            self._openings.follow(MarkLayout(event.policy.mark_mask))
+        if isinstance(event, PolicyLoaded):
+            self._watches.follow(event.policy)
         events = deque([event])
         while events:
             one = events.popleft()
@@ -371,13 +344,14 @@ class Daemon:
         """Do it, or begin to; what came of it where that is known at once."""
         match command:
             case Program() | ReadTable() if self._unloading:
-                self._release(command.releases if isinstance(command, Program) else ())
+                if isinstance(command, Program):
+                    self._watches.release(command.releases)
             case Program():
                 if (completion := self._program_at_once(command)) is not None:
                     return completion
                 self._start(self._program(command))
             case Release(handles):
-                self._release(handles)
+                self._watches.release(handles)
             case Decide():
                 self._decide(command)
             case ReadTable():
@@ -401,16 +375,17 @@ class Daemon:
         self._events.put_nowait(Tick())  # the loop is to wait no longer than they may
 
     def _decide(self, decision: Decide) -> None:
-        if self._openings is not None:
-            now = time.monotonic()
-            fates = self._teller.prepare(decision, now)
-            if decision.told and self._refusals is not None:
-                self._refusals.foresee(told.packet for told in decision.told)
-            self._openings.decide(fates)
-            if decision.told:
-                # At once: what the client sends again before it hears the answer is reset.
-                self._teller.tell(now)
-                self._read_refusals()
+        openings = self._watches.openings
+        if openings is None:
+            return
+        now = time.monotonic()
+        fates = self._teller.prepare(decision, now)
+        self._watches.foresee_refusals(told.packet for told in decision.told)
+        openings.decide(fates)
+        if decision.told:
+            # At once: what the client sends again before it hears the answer is reset.
+            self._teller.tell(now)
+            self._read_refusals()
 
     def _program_at_once(self, command: Program) -> Event | None:
         """Commit a transaction of grants here and now, for somebody waits for them.
@@ -418,36 +393,32 @@ class Daemon:
         Not while libnftables is at work: its batches and ours would void each other (ERESTART).
         """
         grants = only_grants(command.transaction)
-        if not grants or not self._kernel_lock.acquire(blocking=False):
+        if not grants or not self._ahead.lock.acquire(blocking=False):
             return None
         try:
             # An answer goes on before the kernel's word is read: if that is a refusal, it would go
             # on all the same, and what it was to open stays closed.
-            self._batches.grant(grants, lambda: self._release(command.releases))
+            self._batches.grant(grants, lambda: self._watches.release(command.releases))
         except KernelError as error:
             return Rejected(str(error))
         finally:
-            self._kernel_lock.release()
+            self._ahead.lock.release()
         return Committed()
 
     async def _program(self, command: Program) -> None:
         try:
-            await self._in_kernel_thread(lambda: self._kernel.run(command.transaction))
+            await self._ahead.ask(lambda: self._kernel.run(command.transaction))
         except (KernelError, ValueError) as error:
             completion: Event = Rejected(str(error))
         else:
             completion = Committed()
-        self._release(command.releases)
+        self._watches.release(command.releases)
         self._events.put_nowait(completion)
-
-    def _release(self, handles: tuple[int, ...]) -> None:
-        if handles and self._dns is not None:
-            self._dns.release(handles)
 
     async def _read_table(self, command: ReadTable) -> None:
         await asyncio.sleep(command.not_before - time.monotonic())
         try:
-            state = await self._in_kernel_thread(
+            state = await self._ahead.ask(
                 lambda: self._kernel.read(with_grants=command.with_grants, known=command.known)
             )
         except KernelError as error:
@@ -477,81 +448,39 @@ class Daemon:
         mark = MarkLayout(policy.mark_mask).value(PASSED) if policy else 0
         self._events.put_nowait(await ask(self._prober, place, mark))
 
-    async def _in_kernel_thread(self, work: Callable[[], T]) -> T:
-        def locked() -> T:
-            with self._kernel_lock:
-                return work()
+    # -- what is heard -------------------------------------------------------------------------
 
-        return await asyncio.get_running_loop().run_in_executor(self._kernel_thread, locked)
-
-    # -- the DNS watch -------------------------------------------------------------------------
-
-    async def _open_dns_watch(self) -> WatchChanged:
-        """Listen in the best way that the kernel has, before any rule shows an answer."""
-        form, problem = await self._in_kernel_thread(self._kernel.watch_form)
-        while self._dns is None and form is not WatchForm.NONE:
-            try:
-                self._dns = DnsWatch(form, self._engine.permits)
-            except ObserveError as error:
-                form = WatchForm.NONE if form is WatchForm.COPY else WatchForm.COPY
-                problem = str(error)
-        if self._dns is None:
-            return WatchChanged(form, problem)
-        for listener in self._dns.sockets:
-            asyncio.get_running_loop().add_reader(listener, self._read_dns_watch)
-        hindrance = self._dns.tells_problem
-        if not hindrance and not await self._in_kernel_thread(self._kernel.compares_names):
+    async def _open_watches(self, policy: Policy) -> WatchChanged:
+        watches = self._watches
+        form, problem = await self._ahead.ask(self._kernel.watch_form)
+        watch = watches.open_dns(form, problem, self._engine.permits, self._read_dns_watch)
+        can_tell = watches.dns is not None and not watch.tells_problem
+        if can_tell and not await self._ahead.ask(self._kernel.compares_names):
             hindrance = "this nft cannot compare names"
-        return WatchChanged(
-            form, problem, tells_answers=form.holds and not hindrance, tells_problem=hindrance
-        )
-
-    def _open_openings_watch(self, watch: WatchChanged, policy: Policy) -> WatchChanged:
-        """Listen for first bytes too, where packets can be held."""
-        problem = watch.problem
-        if watch.form.holds:
-            try:
-                self._openings = OpeningsWatch(MarkLayout(policy.mark_mask))
-            except ObserveError as error:
-                problem = str(error)
-        if self._openings is None:
-            if policy.names_required:
-                raise MissingError(
-                    f"[names] required: names cannot be checked here ({problem}): ramfw doctor"
-                )
-            return replace(watch, names=False)
-        self._teller.open(time.monotonic())
-        for listener in self._openings.sockets:
-            asyncio.get_running_loop().add_reader(listener, self._read_openings)
-        return replace(watch, names=True)
+            watch = replace(watch, tells_answers=False, tells_problem=hindrance)
+        watch = watches.open_openings(watch, policy, self._read_openings)
+        if watches.openings is not None:
+            self._teller.open(time.monotonic())
+        return watch
 
     def _read_openings(self) -> None:
-        if self._openings is None:
+        openings = self._watches.openings
+        if openings is None:
             return
         now = time.monotonic()
-        if (event := self._openings.read(now)) is not None:
+        if (event := openings.read(now)) is not None:
             self._teller.saw(event.copies, lost=event.lost)
             for command in self._engine.handle(event, now):
                 self._carry_out(command)
 
-    def _watch_tampering(self) -> None:
-        """Before the table is read, so that no change falls in between."""
-        try:
-            self._tamper = TamperWatch()
-        except ObserveError as error:
-            self._blind = str(error)
-            log.error("%s", error)  # noqa: TRY400 - the cause is told
-        else:
-            self._kernel.tell_ports(self._tamper.ignore)
-            self._start(self._pass_on(self._tamper.changes()))
-
     def _read_dns_watch(self) -> None:
-        if self._dns is None:
+        dns = self._watches.dns
+        if dns is None:
             return
         # The first goes alone, and does not wait for a look at what is behind it; all that came
         # meanwhile go together.
         for most in (1, A_READING):
-            held = self._dns.read(time.monotonic(), most)
+            held = dns.read(time.monotonic(), most)
             if held:
                 self._handle(AnswersHeld(held))
             elif held is None:
@@ -559,49 +488,26 @@ class Daemon:
         if self._engine.holds:
             self._events.put_nowait(Tick())  # so that the loop waits no longer than they may
 
-    # -- refusals ------------------------------------------------------------------------------
-
-    def _open_refusal_log(self) -> None:
-        try:
-            self._refusals = RefusalLog(self._asked_for)
-        except ObserveError as error:
-            log.warning("%s", error)
-            return
-        asyncio.get_running_loop().add_reader(self._refusals.socket, self._read_refusals)
-
-    def _asked_for(self, address: Address, client: Address, here: bool) -> Known:  # noqa: FBT001
-        if self._dns is None:
-            return Known()
-        return self._dns.known(address, client, time.monotonic(), here=here)
-
     async def _turn_again(self) -> None:
         try:
-            if await self._in_kernel_thread(self._kernel.forget_unheard):
+            if await self._ahead.ask(self._kernel.forget_unheard):
                 log.info("rules of others have changed: refused connections are turned again")
         except KernelError as error:  # they are turned again when the minute is over
             log.warning("refused connections are not turned again yet: %s", error)
 
-    def _read_refusals(self) -> None:
-        if self._refusals is not None and (seen := self._refusals.read()):
-            self._handle(RefusalsSeen(seen))
+    def _beside(self, now: float) -> Beside:
+        teller = self._teller
+        unheard, absences = teller.unheard_ways(now), self._alive.absences_ago()
+        return Beside(teller.told, teller.heard, teller.problem, unheard, absences)
 
-    async def _log(self, arguments: Arguments) -> dict[str, Any]:
-        """What was refused after the record of a number, as far as the caller may know."""
-        now = time.monotonic()
-        refusals = self._engine.refusals
-        records = refusals.since(int(arguments.get("after", 0)), int(arguments[CALLER]))
-        return {
-            "refusals": [facts(record, now) for record in records],
-            "latest": refusals.latest,
-            "untold": refusals.untold,
-            "lost": self._refusals.lost if self._refusals else 0,
-        }
-
-    async def _refused(self, arguments: Arguments) -> dict[str, Any]:
-        """Whether a connection to a name was refused just now, also one that is not read yet."""
+    def _look(self) -> None:
+        """Read all that waits and that people ask about."""
+        self._read_openings()
         self._read_refusals()
-        name = str(arguments.get("name", ""))
-        return {"refused": self._engine.refusals.was_refused(name, time.monotonic())}
+
+    def _read_refusals(self) -> None:
+        if seen := self._watches.read_refusals():
+            self._handle(RefusalsSeen(seen))
 
     # -- observers -----------------------------------------------------------------------------
 
@@ -619,42 +525,6 @@ class Daemon:
 
     # -- the control socket --------------------------------------------------------------------
 
-    async def _status(self, arguments: Arguments) -> dict[str, Any]:
-        counts = await self._in_kernel_thread(self._kernel.counts)
-        self._read_openings()
-        now = time.monotonic()
-        tally = self._dns.tally if self._dns else Tally()
-        beside = Beside(
-            self._teller.told,
-            self._teller.heard,
-            self._teller.problem,
-            self._teller.unheard_ways(now),
-            self._alive.absences_ago(),
-        )
-        viewer = int(arguments[CALLER])
-        facts = report(self._engine, counts, tally, now, viewer, beside=beside, stream=True)
-        if self._lock_problem:
-            facts["problems"].append(
-                {
-                    "what": f"the table is not locked: {self._lock_problem}",
-                    "follows": "root's other programs can change it: it is put right within "
-                    "milliseconds, and who did it is told; what is sent meanwhile passes",
-                    "mend": "Debian 13 has both",
-                }
-            )
-        keepers = (self._keeper, self._found, self._learned)
-        problems = dict.fromkeys((*(keeper.problem for keeper in keepers), self._blind))
-        facts["alarms"] += filter(None, problems)
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "policy": str(self._policy_path),
-            "uptime": now - self._started,
-            "state": self._keeper.report(),
-            "lock": {"held": not self._lock_problem, "problem": self._lock_problem},
-            **facts,
-        }
-
     async def _canary(self, arguments: Arguments) -> dict[str, Any]:
         told = CanaryReported(bool(arguments["holds"]), str(arguments["detail"])[:1000])
         self._events.put_nowait(told)
@@ -662,7 +532,7 @@ class Daemon:
 
     async def _wait(self, arguments: Arguments) -> dict[str, Any]:
         await self._settle(min(float(arguments.get("seconds", 10.0)), LONGEST_WAIT))
-        return await self._status(arguments)
+        return await self._inquiries.status(arguments)
 
     async def _settle(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -671,33 +541,6 @@ class Daemon:
                     handled = asyncio.get_running_loop().create_future()
                     self._onlookers.append(handled)
                     await handled
-
-    async def _explain(self, arguments: Arguments) -> dict[str, Any]:
-        explanation: dict[str, Any] = explain(
-            self._engine,
-            str(arguments.get("query", "")),
-            time.monotonic(),
-            int(arguments[CALLER]),
-        )
-        # What is not permitted is not followed either: it is asked for now, and opens nothing.
-        unknown = [host for host in explanation["hosts"] if not host["resolves_to"]]
-        names = {host["host"] for host in unknown[:MOST_TO_RESOLVE] if _is_name(host["host"])}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EXPLAIN_PATIENCE), asyncio.TaskGroup() as group:
-                for name in names:
-                    group.create_task(self._resolve_for(name, unknown))
-        return explanation
-
-    async def _resolve_for(self, name: str, hosts: list[dict[str, Any]]) -> None:
-        resolved = await self._resolver.resolve(name)
-        for host in hosts:
-            if host["host"] == name:
-                host["resolves_to"] = sorted(str(answer.address) for answer in resolved.answers)
-
-    async def _suggest(self, _: Arguments) -> dict[str, Any]:
-        if self._engine.policy is None:
-            raise ValueError("no policy was loaded")
-        return suggestion(self._engine.learning, self._engine.policy, time.monotonic())
 
     async def _reload(self, _: Arguments) -> dict[str, Any]:
         policy, warnings, text = await self._read_policy()
@@ -721,7 +564,7 @@ class Daemon:
     async def _unload(self, _: Arguments) -> dict[str, Any]:
         self._unloading = True
         try:
-            await self._in_kernel_thread(lambda: self._kernel.run((DeleteTable(),)))
+            await self._ahead.ask(lambda: self._kernel.run((DeleteTable(),)))
         except KernelError:
             self._unloading = False
             raise
@@ -758,16 +601,3 @@ def _kept_socket() -> socket.socket | None:
         found.close()
         return None
     return found
-
-
-def _is_name(host: str) -> bool:
-    """Whether it can be asked for: neither a wildcard nor an address."""
-    return "*" not in host and not _is_address(host)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_network(host)
-    except ValueError:
-        return False
-    return True

@@ -13,11 +13,11 @@ from tests.lab.policies import policy
 from tests.lab.space import Process, wait_until
 
 BLIND = """
-from ramfw import daemon
+from ramfw import watches
 from ramfw.errors import ObserveError
 def blind():
     raise ObserveError("the test wants it so")
-daemon.TamperWatch = blind
+watches.TamperWatch = blind
 from ramfw.cli import main
 main()
 """

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from ramfw import daemon, policyfile
+from ramfw import daemon, policyfile, watches
 from ramfw.control import RefusedError, request
 from ramfw.core import engine, ledger, names
 from ramfw.core.events import (
@@ -312,9 +312,9 @@ def _machine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machi
     machine = Machine(directory)
     machine.write(HUB)
     monkeypatch.setattr(daemon, "Batches", lambda: machine.batches)
-    monkeypatch.setattr(daemon, "DnsWatch", machine.open_dns_watch)
-    monkeypatch.setattr(daemon, "RefusalLog", machine.open_refusal_log)
-    monkeypatch.setattr(daemon, "OpeningsWatch", no_openings)
+    monkeypatch.setattr(watches, "DnsWatch", machine.open_dns_watch)
+    monkeypatch.setattr(watches, "RefusalLog", machine.open_refusal_log)
+    monkeypatch.setattr(watches, "OpeningsWatch", no_openings)
     monkeypatch.setattr(daemon, "Resolver", lambda: FakeResolver(machine.resolver_failures))
     monkeypatch.setattr(following, "LinkWatch", lambda p: Watching(partial(machine.changes, p)))
     monkeypatch.setattr(following, "CgroupWatch", lambda *_: Watching(cgroups))
@@ -576,7 +576,7 @@ async def test_what_happens_during_an_unload_does_not_bring_the_table_back(
     await machine.ask("unload")
     async with asyncio.timeout(PATIENCE):
         await task
-    unloaded._kernel_thread.shutdown(wait=True)
+    unloaded._ahead.thread.shutdown(wait=True)
     assert unloaded._engine.believed.ruleset is None, "it was heard of"
     assert machine.kernel.read(with_grants=False) is None
 
