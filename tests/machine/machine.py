@@ -116,9 +116,10 @@ class Machine:
         state = self.run("systemctl", "is-system-running", "--wait", timeout=timeout)
         if state.output.strip() != "running":
             failed = self.run("systemctl", "--failed", "--no-legend", "--plain").output
-            units = [line.split()[0] for line in failed.splitlines() if line]
-            journals = "\n".join(self.journal(unit) for unit in units)
-            raise AssertionError(f"{state.output}{failed}{journals}\n{self.console}")
+            # Whole: why a unit failed may be with another one, which was started again meanwhile.
+            said = self.run("journalctl", "--boot", "--no-pager", "--identifier=systemd").output
+            ours = self.journal("ramfw*")
+            raise AssertionError(f"{state.output}{failed}{said}\n{ours}\n{self.console}")
 
     def reboot(self) -> None:
         """Let it go down in good order, and boot it again: the kernel forgets its rules."""

@@ -13,8 +13,6 @@ packages=(
     make
     # an engine, and one more who changes rules
     docker.io iptables
-    # a clock that can be turned for one process, without turning everybody's
-    libfaketime
     # others who filter; off, until a test turns one of them on
     firewalld ufw
     # a user's own engine, below a service manager of the user's

@@ -21,11 +21,13 @@ others=(
     qemu-system-x86 debootstrap cpio
     # to check the Vagrantfile
     vagrant
+    # small programs of the tests' own, compiled for each run
+    gcc libc6-dev
 )
 [[ ${1:-} == runtime ]] || packages+=("${others[@]}")
 if [[ ${1:-} == bench ]]; then
-    # load generators: Debian's own, and small ones of ours that are compiled for each run
-    packages+=(dnsperf iperf3 gcc libc6-dev libssl-dev)
+    # load generators: Debian's own, and what ours are made of
+    packages+=(dnsperf iperf3 libssl-dev)
 fi
 
 installed() {
