@@ -9,6 +9,7 @@ could be the signer's and may not sign, has the sentence as its name: Go prints 
 from __future__ import annotations
 
 import os
+import pwd
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
@@ -179,7 +180,12 @@ class Authority:
 
 def _private_key(path: Path) -> SigningKey:
     """The key in a file that nobody else can read."""
-    with path.open("rb") as file:
+    try:
+        opened = path.open("rb")
+    except PermissionError:
+        mend = f"chown {pwd.getpwuid(os.geteuid()).pw_name} {path}"
+        raise ValueError(f"{path}: this user cannot read it: {mend}") from None
+    with opened as file:
         status = os.fstat(file.fileno())
         if status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid()):
             raise ValueError(f"{path}: others can read or change this key: chmod 400 {path}")

@@ -21,6 +21,8 @@ KEPT_FOR = SIGNED_LIFE.total_seconds() / 2
 """Seconds; a signed certificate is then far from its end."""
 SELF_MADE_KEPT_FOR = 30.0
 """Seconds, so that a signer that comes back is asked again."""
+UNANSWERED_KEPT_FOR = 2.0
+"""Seconds after a question that was not answered in time: a signer is started when it is asked."""
 
 
 class _Kept(NamedTuple):
@@ -45,14 +47,17 @@ class Contexts:
         if kept is not None and now < kept.until:
             self._kept.move_to_end(key)
             return kept.context
-        chain = None
+        chain, without_one = None, SELF_MADE_KEPT_FOR
         if may_be_signed:
-            chain = await signed_chain(self._signer, host, self._identity.public_key)
+            try:
+                chain = await signed_chain(self._signer, host, self._identity.public_key)
+            except TimeoutError:
+                without_one = UNANSWERED_KEPT_FOR
         context = self._signed(chain)
         until = now + KEPT_FOR
         if context is None:
             context = self._identity.context(self._self_made(host, message))
-            until = now + SELF_MADE_KEPT_FOR
+            until = now + without_one
         self._kept[key] = _Kept(context, until)
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

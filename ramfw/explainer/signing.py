@@ -35,7 +35,10 @@ def read_question(line: bytes) -> tuple[str, bytes]:
 
 
 async def signed_chain(path: Path, name: str, public_key: bytes) -> bytes | None:
-    """The signer's chain in PEM for a name; None where it does not answer or does not sign."""
+    """The signer's chain in PEM for a name; None where there is no signer, or it does not sign.
+
+    Raises TimeoutError where it does not answer in time, as while it is being started.
+    """
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST_LINE)
@@ -46,5 +49,7 @@ async def signed_chain(path: Path, name: str, public_key: bytes) -> bytes | None
             finally:
                 writer.close()
         return str(answer["chain"]).encode()
-    except (OSError, TimeoutError, ValueError, KeyError, TypeError, RecursionError):
+    except TimeoutError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -28,7 +28,13 @@ def test_the_daemon_can_change_the_network_and_nothing_else(running: Machine) ->
 
 
 @pytest.mark.parametrize(
-    ("unit", "most"), [("ramfw.service", 1.7), ("ramfw-explainer.service", 1.3)]
+    ("unit", "most"),
+    [
+        ("ramfw.service", 1.7),
+        ("ramfw-explainer.service", 1.3),
+        ("ramfw-signer.service", 1.3),
+        ("ramfw-prober.service", 1.3),
+    ],
 )
 def test_it_is_as_exposed_as_it_must_be(running: Machine, unit: str, most: float) -> None:
     said = running.sh(f"systemd-analyze security --no-pager {unit}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,13 @@ import pytest
 from cryptography import x509
 
 from ramfw.explainer.certificates import Identity
-from ramfw.explainer.contexts import KEPT_FOR, MOST_KEPT, SELF_MADE_KEPT_FOR, Contexts
+from ramfw.explainer.contexts import (
+    KEPT_FOR,
+    MOST_KEPT,
+    SELF_MADE_KEPT_FOR,
+    UNANSWERED_KEPT_FOR,
+    Contexts,
+)
 from ramfw.explainer.signer import Signer
 from ramfw.explainer.signing import PATIENCE, question
 from tests.unit.explainer.authority import make_authority, policy_with
@@ -169,3 +176,22 @@ async def test_a_signer_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         assert asyncio.get_running_loop().time() - started < PATIENCE + 0.5
         done.set()
     assert names(presented(context)) == [MESSAGE]
+
+
+async def test_a_signer_that_was_only_being_started_is_asked_again_soon(tmp_path: Path) -> None:
+    """Its socket is there before it is: the question waits, and is answered too late."""
+    clock = Clock()
+    path = tmp_path / "signer.sock"
+    contexts = Contexts(path, clock)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    self_made = await contexts.get("ghcr.io", MESSAGE, may_be_signed=True)
+    assert names(presented(self_made)) == [MESSAGE]
+    listener.close()
+    path.unlink()
+    async with running_signer(tmp_path):
+        assert await contexts.get("ghcr.io", MESSAGE, may_be_signed=True) is self_made
+        clock.now += UNANSWERED_KEPT_FOR
+        signed = await contexts.get("ghcr.io", MESSAGE, may_be_signed=True)
+    assert names(presented(signed)) == ["ghcr.io"]

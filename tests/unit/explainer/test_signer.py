@@ -261,6 +261,22 @@ def test_a_key_that_others_can_read_is_not_used(policy: Path, tmp_path: Path) ->
         Signer(policy, NOBODY)
 
 
+def test_a_key_that_the_signer_cannot_read_is_said_with_what_mends_it(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root reads every file, so the kernel's refusal is made up here; the machines' is real."""
+    opened = Path.open
+
+    def refused(path: Path, *args: Any, **more: Any) -> Any:  # noqa: ANN401
+        if path.name == "ca.key":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(MissingError, match=f"chown [a-z-]+ {tmp_path / 'ca.key'}$"):
+        Signer(policy, NOBODY)
+
+
 def test_files_that_do_not_belong_together_are_not_used(policy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
