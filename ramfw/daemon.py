@@ -61,7 +61,7 @@ from ramfw.core.policy import Policy
 from ramfw.core.probe import Place, Probe, Recalled
 from ramfw.core.tablestate import Count
 from ramfw.core.transaction import DeleteTable
-from ramfw.errors import KernelError, ObserveError, PolicyError, Problem
+from ramfw.errors import KernelError, ObserveError, PolicyError, Problem, RamfwError
 from ramfw.inquiries import Inquiries
 from ramfw.keeper import FoundKeeper, Keeper
 from ramfw.lease_keeper import LeaseKeeper
@@ -181,6 +181,11 @@ class Daemon:
                 await self._all_kept()
                 for task in self._running:
                     task.cancel()
+        except ExceptionGroup as failed:
+            # What ramfw itself raises says what is wrong: it is told so, with its exit code.
+            if len(failed.exceptions) == 1 and isinstance(failed.exceptions[0], RamfwError):
+                raise failed.exceptions[0] from None
+            raise
         finally:
             self._watches.close()
             self._teller.close()
@@ -556,10 +561,19 @@ class Daemon:
     async def _read_policy(self) -> tuple[Policy, tuple[Problem, ...], str]:
         """The policy file as it is now; a bad one is told to the engine, and raised."""
         try:
-            return await asyncio.to_thread(policyfile.read_text, self._policy_path)
+            read = await asyncio.to_thread(policyfile.read_text, self._policy_path)
+            self._refuse_without_names(read[0])
         except PolicyError as error:
             self._events.put_nowait(PolicyRefused(tuple(str(p) for p in error.problems)))
             raise
+        return read
+
+    def _refuse_without_names(self, policy: Policy) -> None:
+        """Raises PolicyError where the policy requires names and none are read here."""
+        problem = self._watches.names_problem
+        if policy.names_required and problem:
+            place = (str(self._policy_path), 0, "names.required")
+            raise PolicyError((Problem(*place, problem, "ramfw doctor"),))
 
     async def _unload(self, _: Arguments) -> dict[str, Any]:
         self._unloading = True

@@ -35,6 +35,8 @@ class Watches:
 
     dns: DnsWatch | None = None
     openings: OpeningsWatch | None = None
+    names_problem: str = ""
+    """Why no names are read; empty where they are."""
     blind: str = ""
     """Why nobody hears of others' changes to the table; empty where they are heard."""
     _refusals: RefusalLog | None = None
@@ -78,10 +80,9 @@ class Watches:
             except ObserveError as error:
                 problem = str(error)
         if self.openings is None:
+            self.names_problem = f"names cannot be checked here ({problem})"
             if policy.names_required:
-                raise MissingError(
-                    f"[names] required: names cannot be checked here ({problem}): ramfw doctor"
-                )
+                raise MissingError(f"[names] required: {self.names_problem}: ramfw doctor")
             return replace(watch, names=False)
         for listener in self.openings.sockets:
             asyncio.get_running_loop().add_reader(listener, readable)

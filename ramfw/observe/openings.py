@@ -24,7 +24,7 @@ from ramfw.observe.listening import listen
 from ramfw.wire import nflog, nfqueue, tcp, tcp_packet
 from ramfw.wire.packet import ACK, FIN, RST, SYN
 
-_FAILURE = "names cannot be checked"
+_FAILURE = "first bytes of connections"
 _DATAGRAM = 1 << 17
 _MOST_WAITING = 16_384
 _A_SENDING = 1024  # verdicts
