@@ -338,11 +338,12 @@ def _rows(said: dict[str, list[str]]) -> Iterator[str]:
     yield "|---|---|---|"
     for client in CLIENTS:
         without, with_ca = said[client.key]
-        yield f"| {client.name}, {_version(client)} | {without} | {with_ca} |"
+        yield f"| {client.name}, {version(client.version)} | {without} | {with_ca} |"
 
 
-def _version(client: Client) -> str:
-    done = subprocess.run(client.version.split(), capture_output=True, text=True, check=True)
+def version(command: str) -> str:
+    """The number in what a command says of its version."""
+    done = subprocess.run(command.split(), capture_output=True, text=True, check=True)
     found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout)
     return found[0] if found else "?"
 

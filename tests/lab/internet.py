@@ -56,6 +56,7 @@ class Service(IntEnum):
     REGISTRY = 10010
     LATE = 10011
     DRIP = 10012
+    HELLOS = 10013
 
 
 HOME: Mapping[Site, Mapping[int, Service]] = {

@@ -9,7 +9,10 @@ from functools import cache
 from pathlib import Path
 
 HELLOS = Path(__file__).parent / "hellos"
+OF_THE_LAB = "lab-"
+"""How the names of those files begin that `python -m tests.lab.hellos` records."""
 NAME = "registry.example.com"
+NAME_IN_LAB = "ghcr.io"
 
 
 def extension(kind: int, data: bytes = b"") -> bytes:
@@ -68,6 +71,11 @@ def hello(*extensions: bytes, size: int = 1 << 14) -> bytes:
 def recorded() -> dict[str, bytes]:
     """The hellos of real clients, by file."""
     return {path.stem: path.read_bytes() for path in sorted(HELLOS.glob("*.bin"))}
+
+
+def name_asked_by(client: str) -> str:
+    """The server that a recorded client wanted, by the client's file."""
+    return NAME_IN_LAB if client.startswith(OF_THE_LAB) else NAME
 
 
 class OpenSsl:

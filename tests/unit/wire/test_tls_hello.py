@@ -18,13 +18,13 @@ from ramfw.wire.tls_hello import (
     read,
 )
 from tests.unit.wire.hello_sample import (
-    NAME,
     USUAL,
     alpn,
     extension,
     hello,
     host_name,
     message,
+    name_asked_by,
     openssl,
     python_hello,
     recorded,
@@ -64,7 +64,7 @@ def test_there_are_hellos_of_five_libraries() -> None:
 @pytest.mark.parametrize("client", RECORDED)
 def test_a_real_client_names_what_openssl_reads(client: str) -> None:
     stream = RECORDED[client]
-    expected = None if client in NAMELESS else NAME
+    expected = None if client in NAMELESS else name_asked_by(client)
     found = read(stream)
 
     assert isinstance(found, Hello)
