@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
+from ramfw.core.permitted import NumberedEntry
+from ramfw.core.plan import Machine
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import CgroupElement

@@ -28,7 +28,7 @@ from ramfw.core.commands import (
     TellAgain,
     Watch,
 )
-from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
 from ramfw.core.events import (
     AnswersHeld,
     CanaryReported,
@@ -64,6 +64,7 @@ from ramfw.core.ledger import Ledger, additions
 from ramfw.core.name_check import NameCheck
 from ramfw.core.names import Names
 from ramfw.core.numbering import Numbering, OutOfIdsError
+from ramfw.core.plan import Machine
 from ramfw.core.policy import Policy, ScopeName
 from ramfw.core.probe import Outcome, Probe, Probed, Recalled
 from ramfw.core.reconcile import CGROUPS, after, diff, replaces_table

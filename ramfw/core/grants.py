@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple, TypeVar
 
-from ramfw.core.compiler import EVERY_SCOPE, map_name, map_stems
 from ramfw.core.events import Address
 from ramfw.core.leases import Leases
 from ramfw.core.marks import RESOLVERS
+from ramfw.core.permitted import EVERY_SCOPE, map_name, map_stems
 from ramfw.core.places import Place, is_range, network, place
 from ramfw.core.policy import Entry, Policy, Protocol
 from ramfw.core.transaction import GrantKey, packed_key, packed_service

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ramfw.core.compiler import NumberedEntry
 from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
 from ramfw.core.permit_rules import CONNECTIONS
+from ramfw.core.permitted import NumberedEntry
 from ramfw.core.policy import Entry, Grant
 from ramfw.core.ruleset import NumberedElement, Ruleset
 

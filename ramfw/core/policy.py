@@ -203,6 +203,11 @@ class Policy:
         """The names that entries permit, exact ones and wildcards, in their order."""
         return tuple(target.pattern for entry in self.entries for target in entry.targets)
 
+    @property
+    def scopes(self) -> tuple[ScopeName, ...]:
+        """The scopes that are judged at all."""
+        return tuple(s for s in ScopeName if self.scope_mode(s) is not ScopeMode.OFF)
+
     def scope_mode(self, scope: ScopeName) -> ScopeMode:
         """The mode of the scope of this name."""
         return {

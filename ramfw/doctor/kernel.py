@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ramfw.core.compiler import KEY4, KEY6, Machine, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
 from ramfw.core.names_report import NOT_TOLD
 from ramfw.core.numbering import number
+from ramfw.core.permitted import KEY4, KEY6
+from ramfw.core.plan import Machine
 from ramfw.core.policy import Policy, ScopeMode, ScopeName
 from ramfw.core.reconcile import diff
 from ramfw.core.refusals import log_refusal

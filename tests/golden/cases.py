@@ -11,8 +11,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from ramfw.core.catalog import shipped
-from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
 from ramfw.core.numbering import Numbering
+from ramfw.core.plan import Machine
 from ramfw.core.policy import ScopeName
 from ramfw.core.policy_parser import parse
 from ramfw.core.reconcile import diff

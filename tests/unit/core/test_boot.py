@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ramfw.core.boot import boot_rules
-from ramfw.core.compiler import NumberedEntry
+from ramfw.core.permitted import NumberedEntry
 from ramfw.core.ruleset import CgroupElement
 from ramfw.core.transaction import AddElements, AddGrant, AddTable, DeleteTable
 from ramfw.wire.nft_writer import write

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset, entry_comment
+from ramfw.core.compiler import compile_ruleset
+from ramfw.core.permitted import NumberedEntry, entry_comment
+from ramfw.core.plan import Machine
 from ramfw.core.policy import ScopeName
 from ramfw.core.ruleset import Chain, Jump, Ruleset, Verdict
 from ramfw.core.watch_rules import WatchForm

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
 from ramfw.core.marks import ANSWERED, PASSED, REFUSED, TOLD, UNSETTLED, MarkLayout
 from ramfw.core.name_rules import (
     CHECKED,
@@ -16,6 +16,8 @@ from ramfw.core.name_rules import (
     marked,
     set_mark,
 )
+from ramfw.core.permitted import NumberedEntry
+from ramfw.core.plan import Machine
 from ramfw.core.policy import ScopeName
 from ramfw.core.ruleset import (
     DROP,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
 from ramfw.core.marks import FIRST_ENTRY_ID, LAST_ID
 from ramfw.core.numbering import Numbering, OutOfIdsError
+from ramfw.core.plan import Machine
 from ramfw.core.policy import Entry, EntryKind, Grant, Policy, ScopeName, Target
 from ramfw.core.policy_entries import MOST_ENTRIES
 from ramfw.core.ruleset import NamedSet, NumberedElement, Ruleset

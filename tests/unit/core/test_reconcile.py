@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramfw.core.compiler import Machine, NumberedEntry, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
+from ramfw.core.permitted import NumberedEntry
+from ramfw.core.plan import Machine
 from ramfw.core.policy import ScopeName
 from ramfw.core.reconcile import MOST_STALE_CGROUPS, after, diff, replaces_table
 from ramfw.core.ruleset import (

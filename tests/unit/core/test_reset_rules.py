@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
+from ramfw.core.plan import Machine
 from ramfw.core.reset_rules import as_sent
 from ramfw.core.ruleset import Ruleset
 from ramfw.core.turn_rules import Turning

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
-from ramfw.core.compiler import Machine, compile_ruleset
+from ramfw.core.compiler import compile_ruleset
 from ramfw.core.numbering import Numbering
+from ramfw.core.plan import Machine
 from ramfw.core.policy import ScopeName, Target
 from ramfw.core.refusals import REFUSAL_GROUP
 from ramfw.core.ruleset import (

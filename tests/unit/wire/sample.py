@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ramfw.core.compiler import KEY4
+from ramfw.core.permitted import KEY4
 from ramfw.core.reconcile import diff
 from ramfw.core.ruleset import (
     ACCEPT,
