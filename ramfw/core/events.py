@@ -91,11 +91,15 @@ class AnswersHeld(NamedTuple):
 
 
 class Copied(NamedTuple):
-    """What a server said on a flow whose first bytes are awaited; `opens`: it was a SYN-ACK."""
+    """What a server said on a flow whose first bytes are awaited; `opens`: it was a SYN-ACK.
+
+    `number` is the packet's own sequence number.
+    """
 
     key: Hashable
     acknowledged: int
     opens: bool
+    number: int = 0
 
 
 class HeldSegment(NamedTuple):

@@ -170,11 +170,15 @@ _DONE = frozenset({_State.SETTLED, _State.REFUSED})
 class _Flow(Assembly):
     """One flow, and how far it has come."""
 
-    __slots__ = ("end", "ends", "entered", "passed", "progress", "reason", "segments", "state")
+    __slots__ = (
+        *("end", "ends", "entered", "passed", "progress"),
+        *("reason", "segments", "server", "state"),
+    )
 
-    def __init__(self, first: int, now: float) -> None:
+    def __init__(self, first: int, now: float, server: int) -> None:
         super().__init__(first)
         self.state = _State.SILENT
+        self.server = server  # the number by which its server opened it
         self.entered = now
         self.progress: Unfinished | None = None
         self.segments = 0
@@ -224,20 +228,21 @@ class Flows:
         """Bytes of all flows together."""
         return self._bytes
 
-    def opened(self, key: Hashable, first: int, now: float) -> bool:
+    def opened(self, key: Hashable, first: int, now: float, server: int = 0) -> bool:
         """The server has opened the flow; `first` is what its SYN-ACK acknowledges.
 
-        It may be told again: then it is False. With another number it is a new connection in the
-        old one's place.
+        It may be told again: then it is False. With another number, or one of the server's own
+        (`server`) that is another, it is a new connection in the old one's place: a client may
+        choose its number, and so the same one twice.
         """
         known = self._flows.get(key)
         if known is not None:
-            if known.first == first % (1 << 32):
+            if (known.first, known.server) == (first % (1 << 32), server):
                 return False
             self._forget(key, known)
         while len(self._flows) >= MAX_FLOWS:
             self._evict(_State)
-        flow = _Flow(first, now)
+        flow = _Flow(first, now, server)
         self._flows[key] = self._by_state[_State.SILENT][key] = flow
         return True
 

@@ -113,7 +113,7 @@ class NameCheck:
             self._settled.clear()
         for copy in copies:
             if copy.opens:
-                if self._flows.opened(copy.key, copy.acknowledged, now):
+                if self._flows.opened(copy.key, copy.acknowledged, now, copy.number):
                     self._unseen.pop(copy.key, None)
                     self._settled.pop(copy.key, None)
                     self._judged.pop(copy.key, None)

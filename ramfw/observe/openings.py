@@ -170,8 +170,8 @@ class OpeningsWatch:
                 if read is None:
                     self.malformed += 1
                     continue
-                key, acknowledged, flags = read
-                copies.append(Copied(key, acknowledged, flags & _OPENS == _SYN_ACK))
+                key, acknowledged, flags, number = read
+                copies.append(Copied(key, acknowledged, flags & _OPENS == _SYN_ACK, number))
 
     # -- verdicts ------------------------------------------------------------------------------
 

@@ -15,15 +15,16 @@ from ramfw.wire.packet import SYN, TCP
 Segment = tuple[bytes, bytes, int, int, int, bytes]
 """Key, packed destination, its port, the number of the payload's first byte, flags, payload."""
 
-Headers = tuple[bytes, int, int]
-"""The other direction's key, what is acknowledged, flags."""
+Headers = tuple[bytes, int, int, int]
+"""The other direction's key, what is acknowledged, flags, the packet's own number."""
 
 # Header length, total length, fragment, protocol; destination's port, number, offset, flags.
 _SEGMENT4 = struct.Struct("!BxHxxHxB12xHI4xBB")
 _SEGMENT6 = struct.Struct("!BxxxHB35xHI4xBB")
-# Header length, protocol, addresses, ports; what is acknowledged, flags.
-_HEADERS4 = struct.Struct("!B8xBxx4s4s2s2s4xIxB6x")
-_HEADERS6 = struct.Struct("!B5xBx16s16s2s2s4xIxB6x")
+# Header length, protocol, addresses, ports; number, what is acknowledged, flags.
+_HEADERS4 = struct.Struct("!B8xBxx4s4s2s2sIIxB6x")
+_HEADERS6 = struct.Struct("!B5xBx16s16s2s2sIIxB6x")
+_NUMBER = struct.Struct("!4xI")
 _PORTS = struct.Struct("!HH")
 
 _FIRST_OF_IPV4 = 0x45
@@ -61,20 +62,21 @@ def headers(packet: bytes) -> Headers | None:
     """The headers of a segment whose payload need not be there; None for another protocol."""
     protocol = 0
     if len(packet) >= _HEADERS4.size and packet[0] == _FIRST_OF_IPV4:
-        _, protocol, source, destination, sport, dport, acknowledged, flags = _HEADERS4.unpack_from(
-            packet
+        _, protocol, source, destination, sport, dport, number, acknowledged, flags = (
+            _HEADERS4.unpack_from(packet)
         )
     elif len(packet) >= _HEADERS6.size and packet[0] >> 4 == _FIRST_OF_IPV6:
-        _, protocol, source, destination, sport, dport, acknowledged, flags = _HEADERS6.unpack_from(
-            packet
+        _, protocol, source, destination, sport, dport, number, acknowledged, flags = (
+            _HEADERS6.unpack_from(packet)
         )
     if protocol == TCP:
-        return destination + source + dport + sport, acknowledged, flags
+        return destination + source + dport + sport, acknowledged, flags, number
     read = ip.headers(packet)
     if read is None or read.protocol != TCP or len(packet) < read.transport + _TCP_HEADER:
         return None
     reverse = tcp.FlowKey(read.destination, read.source, read.dport, read.sport)
-    return key(reverse), read.acknowledged, read.flags
+    (number,) = _NUMBER.unpack_from(packet, read.transport)
+    return key(reverse), read.acknowledged, read.flags, number
 
 
 def key(flow: tcp.FlowKey) -> bytes:

@@ -51,11 +51,13 @@ class Story:
         read = policy(self.body, *hosts)
         self.check.follow(read, dict(enumerate(read.entries, ENTRY)), self.now)
 
-    def opens(self, first: int = FIRST) -> None:
-        self.hears(first, opens=True)
+    def opens(self, first: int = FIRST, number: int = 1) -> None:
+        self.hears(first, opens=True, number=number)
 
-    def hears(self, acknowledged: int, *, opens: bool = False, lost: bool = False) -> None:
-        self.check.copied([Copied("flow", acknowledged, opens)], self.now, lost=lost)
+    def hears(
+        self, acknowledged: int, *, opens: bool = False, lost: bool = False, number: int = 2
+    ) -> None:
+        self.check.copied([Copied("flow", acknowledged, opens, number)], self.now, lost=lost)
 
     def sends(self, payload: bytes, at: int = 0, flags: Flags = NO_FLAGS) -> Fate | None:
         where = (ADDRESS.packed, 443, FIRST + at, payload, flags)
@@ -207,6 +209,23 @@ def test_new_connection_in_the_old_one_s_place_has_none_of_its_verdict() -> None
     story.hears(FIRST + len(first))
     story.opens(FIRST + 50_000)
     assert story.sends(client_hello(OTHER), 50_000) == Fate(HANDLE, REFUSED)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_new_connection_that_begins_with_the_old_one_s_number_is_judged_anew(waits: bool) -> None:  # noqa: FBT001
+    """Who writes raw packets chooses the numbers of its connections; it cannot the server's."""
+    story = Story()
+    first = client_hello(NAME)
+    story.opens(number=1)
+    story.sends(first)
+    story.hears(FIRST + len(first))
+    if not waits:
+        assert story.sends(b"more", len(first)) == Fate(HANDLE, ENTRY)
+    story.opens(number=5000)
+    assert story.sends(client_hello(OTHER)) == Fate(HANDLE, REFUSED)
+
+    story.opens(number=9000)
+    assert story.sends(first) == GO, "the permitted one, on the same ports"
 
 
 def test_lost_copies_have_all_forgotten() -> None:

@@ -92,7 +92,7 @@ def handles(event: OpeningsHeld | None) -> list[int]:
 def test_a_packet_is_read_with_what_its_server_said(
     kernel: Kernel, watch: OpeningsWatch, there: FlowKey
 ) -> None:
-    kernel.copy(packet(there.reverse, flags=SYN | ACK, ack=1000))
+    kernel.copy(packet(there.reverse, flags=SYN | ACK, sequence=7000, ack=1000))
     kernel.copy(packet(there.reverse, b"more", ack=1005))
     kernel.copy(packet(there.reverse, flags=SYN | ACK | RST, ack=7))
     kernel.hold(5, packet(there, b"GET /"))
@@ -105,9 +105,9 @@ def test_a_packet_is_read_with_what_its_server_said(
     assert (held.destination, held.port) == (there.destination, 443)
     assert (held.sequence, held.payload) == (1000, b"GET /")
     assert event.copies == (
-        Copied(held.key, 1000, opens=True),
-        Copied(held.key, 1005, opens=False),
-        Copied(held.key, 7, opens=False),
+        Copied(held.key, 1000, opens=True, number=7000),
+        Copied(held.key, 1005, opens=False, number=1000),
+        Copied(held.key, 7, opens=False, number=1000),
     )
     assert not event.lost
 
