@@ -90,6 +90,9 @@ LOCK = "lock"
 MOST_TOGETHER = 64
 """Events in a row that one transaction may wait for."""
 ALLOCATIONS_A_COLLECTION = 10_000
+A_MOMENT = 20e-6
+"""Seconds between two readings of answers, below which the second answer waited already."""
+A_CROWD = 4
 MOST_RESOLVED_AT_ONCE = 64
 """Names. A policy may have 10,000, and a question under way takes some 10 KiB."""
 LONGEST_WAIT = 120.0
@@ -141,6 +144,9 @@ class Daemon:
         owner = self._kernel.shared_socket()
         self._batches = Batches(owner) if owner else Batches()
         self._watches = Watches()
+        self._crowd = 0
+        """Readings of the DNS watch that followed each other at once."""
+        self._free_at = 0.0
         self._teller = Teller()
         self._alive = Alive(control_path.with_name(f"{control_path.name}.alive"))
         self._keeper = Keeper(state, nft_prefix())
@@ -292,6 +298,20 @@ class Daemon:
             self._resolver.set_servers(event.servers)
         if isinstance(event, PolicyLoaded):
             self._watches.follow(event.policy)
+        self._carry_out_all(event, more=more)
+        if self._engine.in_force and not self._was_ready:
+            self._was_ready = True
+            # What is there now stays: no collection goes through it again while an answer waits.
+            # The new is gone through seldom: at Python's usual pace, one answer in 100 would wait.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(ALLOCATIONS_A_COLLECTION)
+            log.info("the policy is in force: %s", self._policy_path)
+            notify("READY=1")
+        self._keep_last_good()
+
+    def _carry_out_all(self, event: Event, *, more: bool = False) -> None:
+        """Have the engine take it in, and do what follows from it."""
         events = deque([event])
         while events:
             one = events.popleft()
@@ -303,20 +323,11 @@ class Daemon:
                     self._events.put_nowait(completion)
                 else:
                     events.append(completion)
-        onlookers, self._onlookers = self._onlookers, []
-        for onlooker in onlookers:
-            if not onlooker.done():
-                onlooker.set_result(None)
-        if self._engine.in_force and not self._was_ready:
-            self._was_ready = True
-            # What is there now stays: no collection goes through it again while an answer waits.
-            # The new is gone through seldom: at Python's usual pace, one answer in 100 would wait.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(ALLOCATIONS_A_COLLECTION)
-            log.info("the policy is in force: %s", self._policy_path)
-            notify("READY=1")
-        self._keep_last_good()
+        if self._onlookers:
+            onlookers, self._onlookers = self._onlookers, []
+            for onlooker in onlookers:
+                if not onlooker.done():
+                    onlooker.set_result(None)
 
     def _keep_last_good(self) -> None:
         async def keep(
@@ -482,16 +493,19 @@ class Daemon:
         dns = self._watches.dns
         if dns is None:
             return
-        # The first goes alone, and does not wait for a look at what is behind it; all that came
-        # meanwhile go together.
-        for most in (1, A_READING):
-            held = dns.read(time.monotonic(), most)
-            if held:
-                self._handle(AnswersHeld(held))
-            elif held is None:
-                break
+        # One goes alone, and a look at what is behind it is the selector's. Only where answers keep
+        # coming all that wait go together.
+        now = time.monotonic()
+        self._crowd = self._crowd + 1 if now < self._free_at + A_MOMENT else 0
+        held = dns.read(now, A_READING if self._crowd >= A_CROWD else 1)
+        if held:
+            # What they teach is kept with the next sign of life.
+            self._carry_out_all(AnswersHeld(held))
+            if self._crowd >= A_CROWD and len(held) == 1:
+                self._crowd = 0
         if self._engine.holds:
             self._events.put_nowait(Tick())  # so that the loop waits no longer than they may
+        self._free_at = time.monotonic()
 
     async def _turn_again(self) -> None:
         try:

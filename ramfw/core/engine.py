@@ -140,7 +140,9 @@ class Engine:
         elif isinstance(event, OpeningsHeld):
             return self._openings_held(event, now)
         elif isinstance(event, Committed):
-            commands += self._committed()
+            commands = self._committed()
+            if self._is_quiet:
+                return commands
         else:
             commands += self._take_in(event, now)
             commands += self._housekeeping(now)
@@ -150,16 +152,31 @@ class Engine:
             commands.append(ReadTable(with_grants=True, known=self.believed.ruleset))
         if more and isinstance(event, Resolved):
             return commands
+        return [*commands, *self._next_steps(now)]
+
+    def _next_steps(self, now: float) -> Iterable[Command]:
+        """The next transaction, and the answers that wait for none."""
         if (program := self._next_transaction(now)) is not None:
-            commands.append(program)
+            yield program
         elif self._failures or not (self._pending or self._reading):
-            commands += self._let_go(self._waiting)
+            yield from self._let_go(self._waiting)
             self._waiting.clear()
         self._mended(now)
         if self._held:
             overdue = takewhile(lambda item: item[1] <= now, self._held.items())
-            commands += self._let_go([handle for handle, _ in overdue])
-        return commands
+            yield from self._let_go([handle for handle, _ in overdue])
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether there is nothing to do after a commit."""
+        touches = self.health.touches
+        return (
+            self.ledger.is_settled
+            and self._desired is self.believed.made_from
+            and self.health.verified_at is not None
+            and not (self._held or self._waiting or self._touched)
+            and not (touches and touches[-1].mended_at is None)
+        )
 
     @property
     def holds(self) -> bool:
@@ -397,30 +414,31 @@ class Engine:
         They are learned when the kernel has decided, for nobody should wait for that. All else
         takes the long way, which leads to the same.
         """
-        desired = self._desired
+        desired, permissions = self._desired, self.permissions
         if desired is None or desired is not self.believed.made_from or self._pending:
             return None
         if self._reading or self._waiting or not self.ledger.is_settled:
             return None
-        held: dict[int, float] = {}
-        for handle, name, _, _, _ in event.answers:
-            if not self._may_be_learned(name):
-                return None
-            if handle:
-                held[handle] = now + LONGEST_HOLD
-        changes = fresh_grants(event.answers, self.permissions, self.leases, self.ledger, now)
+        answers = event.answers
+        changes = fresh_grants(answers, permissions, self.leases, self.ledger, now)
         if not changes:
             return None
-        releases = tuple(held)
+        if len(self.leases) + len(answers) > MOST_LEARNED_NAMES:
+            for answer in answers:
+                if not self._may_be_learned(answer.name):
+                    return None
+        # One packet may have several answers.
+        held = {answer.handle: now + LONGEST_HOLD for answer in answers if answer.handle}
         self._held.update(held)
+        releases = tuple(held)
         self._pending = Pending(
             desired,
             changes,
             changes_rules=False,
             replaces=False,
             releases=releases,
-            permissions=self.permissions,
-            answers=event.answers,
+            permissions=permissions,
+            answers=answers,
             since=now,
         )
         return Program(additions(changes, now), releases)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 
+from ramfw.core.questions import Asked
 from ramfw.wire.dns_message import MAX_NAME, Question, host_name
 from ramfw.wire.packet import UDP
 
@@ -19,6 +20,7 @@ _TYPE_AND_CLASS = struct.Struct("!HH")
 _FIRST_OF_IPV4 = 0x45
 _FIRST_OF_IPV6 = 6
 _FRAGMENTED = 0x3FFF
+_RESPONSE = 0x8000
 _IPV4_HEADER, _IPV6_HEADER, _DNS_HEADER = 20, 40, 12
 
 
@@ -71,3 +73,28 @@ def usual(packet: bytes) -> DnsPacket | None:
     message = name - _DNS_HEADER
     asked = Question(ident, flags, text, kind, klass, root + 5 - message)
     return source, sport, destination, dport, packet[message:], asked
+
+
+def asks(packet: bytes, key: Asked, answer: bytes, asked: Question) -> bool:
+    """Whether a packet of the usual form asks what a usual answer is to; False proves nothing.
+
+    `key` is how it would have been asked, `answer` the message, and `asked` its question. The
+    question stands in both in the same bytes; letters may be of the other case.
+    """
+    size = len(packet)
+    behind = asked.end - _TYPE_AND_CLASS.size
+    end = behind + _IPV4.size - _DNS_HEADER
+    if size < end + _TYPE_AND_CLASS.size or packet[0] != _FIRST_OF_IPV4:
+        return False
+    length, fragment, protocol, source, destination, sport, _, udp, ident, flags, count = (
+        _IPV4.unpack_from(packet)
+    )
+    client, port, server, through, number, _, _ = key
+    return (
+        (source, sport, destination, protocol, ident) == (client, port, server, through, number)
+        and (length, udp, count) == (size, size - _IPV4_HEADER, 1)
+        and not fragment & _FRAGMENTED
+        and not flags & _RESPONSE
+        and packet[_IPV4.size : end].lower() == answer[_DNS_HEADER:behind].lower()
+        and packet[end : end + _TYPE_AND_CLASS.size] == answer[behind : asked.end]
+    )

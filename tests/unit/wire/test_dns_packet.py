@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ramfw.wire.dns_message import question
-from ramfw.wire.dns_packet import usual
+from ramfw.wire.dns_packet import asks, usual
 from ramfw.wire.packet import TCP, UDP, parse
 from tests.unit.wire.test_packet import FOUR, SIX, extension, ipv4, ipv6, tcp, udp
 
@@ -67,6 +67,74 @@ def test_it_says_the_same_of_what_it_reads(
         assert question(payload) == asked
     elif segment is not None and segment.end == len(packet) and packet in PLAIN:
         assert question(packet[segment.start : segment.end]) is None
+
+
+def asking(message: bytes, sport: int = 4000) -> bytes:
+    """A packet the other way."""
+    packet = ipv4(udp(message), UDP)
+    ports = struct.pack("!HH", sport, 53)
+    return packet[:12] + packet[16:20] + packet[12:16] + ports + packet[24:]
+
+
+QUESTION = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + ASKED
+SHOUTED = QUESTION.replace(b"registry", b"ReGiStRy")
+WITH_OPTIONS = QUESTION + b"\0\0\x29" + bytes(8)
+OTHERS = [
+    asking(b"\0\x08" + QUESTION[2:]),
+    asking(QUESTION, sport=4001),
+    asking(QUESTION.replace(b"registry", b"register")),
+    asking(QUESTION[:-4] + b"\0\x1c\0\1"),
+    asking(QUESTION[:2] + b"\x81\x80" + QUESTION[4:]),
+    ipv4(udp(QUESTION), UDP),
+    ipv4(tcp(QUESTION), TCP),
+]
+
+
+def is_asked(packet: bytes, answer: bytes = MESSAGE) -> bool:
+    read = usual(ipv4(udp(answer), UDP))
+    assert read is not None
+    server, _, client, port, payload, asked = read
+    key = (client, port, server, UDP, asked.id, asked.name, asked.type)
+    return asks(packet, key, payload, asked)
+
+
+@pytest.mark.parametrize("message", [QUESTION, SHOUTED, WITH_OPTIONS])
+def test_an_answers_own_question_is_known_by_its_bytes(message: bytes) -> None:
+    assert is_asked(asking(message))
+    assert is_asked(asking(message), MESSAGE.replace(b"example", b"EXAMPLE"))
+
+
+@pytest.mark.parametrize("packet", OTHERS)
+def test_another_question_is_not_taken_for_it(packet: bytes) -> None:
+    assert not is_asked(packet)
+
+
+def test_the_type_is_no_letter_whose_case_is_folded() -> None:
+    https, strange = (MESSAGE.replace(ASKED, ASKED[:-3] + t + b"\0\1") for t in (b"A", b"a"))
+    assert is_asked(asking(QUESTION.replace(ASKED, ASKED[:-3] + b"A\0\1")), https)
+    assert not is_asked(asking(QUESTION.replace(ASKED, ASKED[:-3] + b"A\0\1")), strange)
+
+
+@given(
+    st.sampled_from([asking(QUESTION), asking(SHOUTED), asking(WITH_OPTIONS), *OTHERS, *ODD]),
+    st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=2),
+    st.integers(0, 20),
+)
+def test_what_is_taken_for_it_is_read_as_it(
+    packet: bytes, damage: list[tuple[int, int]], cut: int
+) -> None:
+    changed = bytearray(packet)
+    for position, value in damage:
+        changed[position % len(changed)] = value
+    packet = bytes(changed[: len(changed) - cut])
+    read = usual(packet)
+    if read is None:
+        assert not is_asked(packet)
+        return
+    source, sport, destination, _, _, asked = read
+    same = (source, sport, destination) == (FOUR[1], 4000, FOUR[0])
+    same &= (asked.id, asked.name, asked.type, asked.klass) == (7, "registry.example", 1, 1)
+    assert is_asked(packet) == (same and not asked.flags & 0x8000)
 
 
 def test_addresses_are_those_of_the_packet() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ramfw.core.transaction import AddGrant, DeleteGrant, GrantKey
 from ramfw.wire import netlink
-from ramfw.wire.nft_batch import Batch, Grant, _additions, _runs, pack
+from ramfw.wire.nft_batch import Batch, Grant, _additions, _messages, _runs, batch, pack
 
 BEGIN, END, NEW, DELETE = 16, 17, 0x0A0C, 0x0A0E
 
@@ -153,6 +153,11 @@ additions = st.builds(
 @given(st.lists(additions, min_size=1, max_size=30, unique_by=lambda one: one.key))
 def test_additions_alone_are_packed_quickly_into_the_same(operations: list[AddGrant]) -> None:
     assert _additions(operations) == _runs(operations)
+
+
+@given(additions, st.integers(1, 1 << 31))
+def test_one_addition_is_cast_into_the_same(operation: AddGrant, sequence: int) -> None:
+    assert pack([operation], sequence) == batch(_messages(_runs([operation])), sequence)
 
 
 def test_what_is_not_an_addition_of_an_address_is_packed_with_care() -> None:
