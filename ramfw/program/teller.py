@@ -7,6 +7,9 @@ while the packet waits, and where that fails in any way the kernel resets the co
 when the kernel has refused the flow, and then a client that it does not reach sends its bytes
 again, and is reset.
 
+Where NAT has chosen the server, the kernel does not know the flow by the packet that waits: it is
+asked by the answer that its server would send, and tells whether that is this client's.
+
 Whether answers arrive is found by trying: the kernel shows those that got through the host's own
 filters. Where several in a row did not, nobody is told for a while, and all are reset at once.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ramfw.core.commands import Decide, Fate, Told
@@ -35,6 +38,8 @@ NOT_TOLD_FOR = 60.0
 MOST_AWAITED = 1024
 _DATAGRAM = 1 << 16
 _MODULUS = 1 << 32
+_IPV4_SIZE = 4
+_ANY_PORT = 9
 
 Way = tuple[int, str]
 """By which an answer goes: the version of IP, and the scope."""
@@ -45,7 +50,7 @@ class _Ready:
     """An answer that is to be sent, and how it is known when it is seen."""
 
     packet: bytes
-    seen_as: tuple[Hashable, int]
+    seen_as: tuple[bytes, int]
     way: Way
 
 
@@ -61,7 +66,7 @@ class Teller:
     _sequence: int = 0
     _again_at: float = 0.0
     _ready: list[_Ready] = field(default_factory=list)
-    _awaited: dict[tuple[Hashable, int], tuple[float, Way]] = field(default_factory=dict)
+    _awaited: dict[tuple[bytes, int], tuple[float, Way]] = field(default_factory=dict)
     _unheard: Counter[Way] = field(default_factory=Counter)
     _quiet_until: dict[Way, float] = field(default_factory=dict)
 
@@ -121,7 +126,9 @@ class Teller:
         if not self._awaited:
             return
         for copy in copies:
-            if (found := self._awaited.pop((copy.key, copy.acknowledged), None)) is not None:
+            # To the engine a key is any value; `tcp_packet` made it.
+            client = tcp_packet.source_of(copy.key) if isinstance(copy.key, bytes) else b""
+            if (found := self._awaited.pop((client, copy.acknowledged), None)) is not None:
                 self.heard += 1
                 self._unheard.pop(found[1], None)
         if lost:
@@ -165,21 +172,40 @@ class Teller:
             packet = tcp.answer(told.packet, segment, payload, reply)
         except (OSError, ValueError):
             return False
-        seen_as = tcp_packet.key(segment.key), segment.after
+        # Not by its server: on this host NAT has written the one that the client knows by then.
+        seen_as = tcp_packet.source_of(tcp_packet.key(segment.key)), segment.after
         self._ready.append(_Ready(packet, seen_as, _way(told)))
         return True
 
     def _reply(self, flow: tcp.FlowKey) -> tcp.FlowKey | None:
-        """How the server's packets come; None for a flow whose server somebody's NAT has chosen."""
+        """How the server's packets come; None where that is not known."""
+        if (known := self._flow(flow)) is not None:
+            return known[1]
+        # NAT has chosen the server. Whether the client's address is written anew is tried; where
+        # its port was, too, this is not found.
+        client = flow.source, flow.sport
+        for address in (flow.source, own_address(flow.destination)):
+            reply = flow.reverse._replace(destination=address)
+            known = self._flow(reply)
+            if known is not None and known[1] == reply:
+                original = known[0]
+                if (original.source, original.sport) == client:
+                    return reply
+        return None
+
+    def _flow(self, either: tcp.FlowKey) -> tuple[tcp.FlowKey, tcp.FlowKey] | None:
+        """The flow to which packets belong that come so: its client's, and its server's."""
         if self._flows is None:
             return None
         self._sequence = (self._sequence + 1) % _MODULUS
-        self._flows.send(nfnetlink.flow_request(flow, self._sequence))
+        self._flows.send(nfnetlink.flow_request(either, self._sequence))
         # The kernel answers within the sending of the question.
         answer = self._flows.recv(_DATAGRAM)
         for message in nfnetlink.messages(answer):
             if nfnetlink.is_flow(message) and message.sequence == self._sequence:
-                return nfnetlink.reply_of(answer, message)
+                original = nfnetlink.original_of(answer, message)
+                reply = nfnetlink.reply_of(answer, message)
+                return None if original is None or reply is None else (original, reply)
         return None
 
     def _lose(self, problem: str, now: float) -> None:
@@ -196,6 +222,15 @@ class Teller:
                 # One that fails is enough when it is tried again.
                 self._unheard[way] -= 1
                 self._quiet_until[way] = now + NOT_TOLD_FOR
+
+
+def own_address(server: bytes) -> bytes:
+    """This host's own address on the way to a server. Raises OSError where there is no way."""
+    family = socket.AF_INET if len(server) == _IPV4_SIZE else socket.AF_INET6
+    # Nothing is sent: a datagram socket that is connected only has its way looked up (udp(7)).
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((socket.inet_ntop(family, server), _ANY_PORT))
+        return socket.inet_pton(family, probe.getsockname()[0])
 
 
 def _way(told: Told) -> Way:

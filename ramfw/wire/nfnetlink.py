@@ -44,6 +44,7 @@ __all__ = [
     "flow_request",
     "is_flow",
     "messages",
+    "original_of",
     "reply_of",
 ]
 
@@ -68,7 +69,7 @@ def conntrack_dump_request(sequence: int) -> bytes:
 
 
 def flow_request(flow: FlowKey, sequence: int) -> bytes:
-    """The request for one TCP flow, by its client's packets as they were before any NAT.
+    """The request for one TCP flow, by the packets of either side as they come, before any NAT.
 
     The kernel answers with the flow, or with ENOENT.
     """
@@ -88,13 +89,25 @@ def flow_request(flow: FlowKey, sequence: int) -> bytes:
     return message(_CT_GET, NLM_F_REQUEST, sequence, NFGEN.pack(family, 0, 0) + of_flow)
 
 
+def original_of(buffer: bytes, message: Message) -> FlowKey | None:
+    """The client's packets of the flow as it sends them, whatever NAT does to them.
+
+    Raises ValueError where the message is malformed.
+    """
+    return _direction(buffer, message, _TUPLE_ORIG)
+
+
 def reply_of(buffer: bytes, message: Message) -> FlowKey | None:
     """The server's packets of the flow as they come from the wire, whatever NAT does to them.
 
     Raises ValueError where the message is malformed.
     """
+    return _direction(buffer, message, _TUPLE_REPLY)
+
+
+def _direction(buffer: bytes, message: Message, wanted: int) -> FlowKey | None:
     for kind, start, end in _attributes(buffer, message.start + NFGEN.size, message.end):
-        if kind == _TUPLE_REPLY:
+        if kind == wanted:
             return _tuple(buffer, start, end)
     return None
 

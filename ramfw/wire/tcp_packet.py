@@ -82,3 +82,9 @@ def headers(packet: bytes) -> Headers | None:
 def key(flow: tcp.FlowKey) -> bytes:
     """The key of a flow's direction."""
     return flow.source + flow.destination + _PORTS.pack(flow.sport, flow.dport)
+
+
+def source_of(key: bytes) -> bytes:
+    """The address and port of who sends in a key's direction."""
+    size = (len(key) - _PORTS.size) // 2
+    return key[:size] + key[2 * size : 2 * size + 2]

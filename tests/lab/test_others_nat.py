@@ -1,7 +1,7 @@
-"""Refusals to containers whose connection somebody else's NAT sends elsewhere: heard, and soon.
+"""Refusals of connections that somebody else's NAT sends elsewhere: heard, and soon.
 
-The host has a rule of its own, as a transparent proxy or a service's address is made of one: what
-containers send to one address goes to another.
+The host has rules of its own, as a transparent proxy or a service's address is made of them: what
+it and its containers send to one address goes to another.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from tests.lab.addresses import GHCR, HUB, HUB_BLOBS, HUB_BLOBS_MOVED, Site
 from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.internet import Internet, Service
-from tests.lab.policies import DOCKER_IO, GHCR_IO, REGISTRIES, STRICT, policy
+from tests.lab.policies import DOCKER_IO, GHCR_IO, OFF, REGISTRIES, STRICT, policy
 from tests.lab.space import Outcome
+from tests.lab.test_told import ALERT, telling
 
 NOT_CONNECTED = 7
 """curl's exit code where no connection came about."""
@@ -29,15 +30,17 @@ MODES = (STRICT, REGISTRIES)
 
 
 @contextmanager
-def sent(host: Host, wanted: Site, instead: Site) -> Iterator[None]:
-    """Have containers that want one site reach another."""
+def sent(host: Host, wanted: Site, instead: Site, masquerade: str = "accept") -> Iterator[None]:
+    """Have containers that want one site, and the host, reach another."""
     rules = f"""
     table inet theirs {{
-        chain pre {{
-            type nat hook prerouting priority dstnat;
+        chain go {{
             ip daddr {wanted.v4} tcp dport 443 dnat ip to {instead.v4}
             ip6 daddr {wanted.v6} tcp dport 443 dnat ip6 to {instead.v6}
         }}
+        chain pre {{ type nat hook prerouting priority dstnat; jump go; }}
+        chain out {{ type nat hook output priority -100; jump go; }}
+        chain post {{ type nat hook postrouting priority srcnat - 1; {masquerade}; }}
     }}
     """
     host.namespace.run("nft", "-f", "-", stdin=rules, check=True)
@@ -47,11 +50,11 @@ def sent(host: Host, wanted: Site, instead: Site) -> Iterator[None]:
         host.namespace.sh("nft delete table inet theirs")
 
 
-def ask(container: Container, site: Site, family: str, name: str = "") -> Outcome:
+def ask(who: Host | Container, site: Site, family: str, name: str = "") -> Outcome:
     """Ask for a site's registry at its address, by its own name or by another."""
     name = name or site.name
     address = {"v4": site.v4, "v6": f"[{site.v6}]"}[family]
-    return container.run(
+    return who.run(
         *("curl", "-sSk", "--max-time", "10", "--resolve", f"{name}:443:{address}"),
         *("-w", "%{stderr}took %{time_total}\n", f"https://{name}/v2/"),
     )
@@ -77,19 +80,54 @@ def container(host: Host) -> Container:
 def test_a_name_that_is_not_permitted_is_refused_soon_at_a_permitted_address(
     host: Host, container: Container, internet: Internet, family: str, mode: str
 ) -> None:
-    """The connection is open when its name is read."""
+    """The connection is open when its name is read: the client is told as if there were no NAT."""
     host.start_ramfw(policy(DOCKER_IO, containers=mode))
     host.start_explainer()
     with sent(host, GHCR, HUB):
         refused = ask(container, GHCR, family)
-        assert not refused.ok
-        assert "reset" in refused.output
+        assert ALERT in refused.output
         assert waited(refused) < AT_ONCE
+        assert telling(host) == (1, 1)
         assert internet.packets(HUB, 443) > 0
         assert "UNAUTHORIZED" in ask(container, GHCR, family, HUB.name).output
         assert host.reload(policy(DOCKER_IO, GHCR_IO, containers=mode)).ok
     assert ask(container, GHCR, family).ok
     assert host.counted("refused")["containers"] > 0
+
+
+@pytest.mark.parametrize("way", [(REGISTRIES, GHCR, HUB), (STRICT, HUB, GHCR)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_host_s_own_clients_are_told_too(
+    host: Host, internet: Internet, family: str, way: tuple[str, Site, Site]
+) -> None:
+    """Where it is strict, the address that they write has to be permitted to come so far."""
+    mode, wanted, instead = way
+    host.start_ramfw(policy(DOCKER_IO, host=mode))
+    with sent(host, wanted, instead):
+        refused = ask(host, wanted, family, GHCR.name)
+        assert ALERT in refused.output
+        assert waited(refused) < AT_ONCE
+        assert telling(host) == (1, 1)
+        assert internet.packets(wanted) == 0
+        assert host.reload(policy(DOCKER_IO, GHCR_IO, host=OFF)).ok
+        assert "alert" not in ask(host, wanted, family, GHCR.name).output
+    assert internet.packets(instead, 443) > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_where_nat_has_changed_the_client_s_port_too_it_is_reset(
+    host: Host, container: Container, internet: Internet, family: str
+) -> None:
+    """The kernel does not know the flow by anything that the packet says."""
+    host.start_ramfw(policy(DOCKER_IO))
+    host.start_explainer()
+    with sent(host, GHCR, HUB, masquerade="meta l4proto tcp masquerade to :61000-61999"):
+        refused = ask(container, GHCR, family)
+        assert "reset" in refused.output
+        assert waited(refused) < AT_ONCE
+        assert telling(host) == (0, 0)
+        assert "UNAUTHORIZED" in ask(container, GHCR, family, HUB.name).output
+    assert internet.packets(HUB, 443) > 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -24,28 +24,25 @@ from ramfw.program import teller
 from ramfw.program.teller import HEARD_WITHIN, MOST_UNHEARD, NOT_TOLD_FOR, Teller
 from ramfw.wire import netlink, tcp, tcp_packet
 from ramfw.wire.refusal import TLS_ALERT
+from tests.unit.wire.test_nfnetlink import tuple_of
 from tests.unit.wire.test_tcp import FOUR, SIX, packet, segment
 
 HELLO = Hello("ghcr.io", encrypted=False, alpn=(), end=7)
-MASKED = tcp.FlowKey(FOUR.destination, ip_address("203.0.113.9").packed, 443, 61000)
+HERE = ip_address("203.0.113.9").packed
+MASKED = tcp.FlowKey(FOUR.destination, HERE, 443, 61000)
+WANTED = FOUR._replace(destination=ip_address("198.51.100.7").packed, dport=8443)
+"""The flow of a client that knows its server by another address than the packet has."""
 
 
-def flow_message(reply: tcp.FlowKey, sequence: int) -> bytes:
+def flow_message(original: tcp.FlowKey, reply: tcp.FlowKey, sequence: int) -> bytes:
     """What the kernel answers to a question after a flow."""
-    first = 1 if len(reply.source) == 4 else 3
-    addresses = netlink.attribute(first, reply.source) + netlink.attribute(
-        first + 1, reply.destination
-    )
-    ports = netlink.attribute(2, struct.pack("!H", reply.sport)) + netlink.attribute(
-        3, struct.pack("!H", reply.dport)
-    )
-    of_reply = netlink.nested(2, netlink.nested(1, addresses), netlink.nested(2, ports))
-    return netlink.message(0x100, 0, sequence, bytes(4) + of_reply)
+    directions = tuple_of(1, original) + tuple_of(2, reply)
+    return netlink.message(0x100, 0, sequence, bytes(4) + directions)
 
 
 @dataclass
 class Machine:
-    """The device, and the flows that the kernel knows by their clients' addresses."""
+    """The device, and the flows that the kernel knows by the packets of either side."""
 
     flows: dict[tcp.FlowKey, tcp.FlowKey] = field(
         default_factory=lambda: {FOUR: MASKED, SIX: SIX.reverse}
@@ -88,8 +85,8 @@ class Machine:
     def recv(self, _: int) -> bytes:
         (one,) = netlink.messages(self.question)
         for flow, reply in self.flows.items():
-            if flow.source in self.question and flow.destination in self.question:
-                return flow_message(reply, one.sequence)
+            if any(tuple_of(1, direction) in self.question for direction in (flow, reply)):
+                return flow_message(flow, reply, one.sequence)
         return netlink.message(2, 0, one.sequence, struct.pack("=i", -errno.ENOENT))
 
 
@@ -98,6 +95,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
     monkeypatch.setattr(teller, "Tun", machine.open)
     monkeypatch.setattr("ramfw.program.teller.socket.socket", lambda *_: machine)
+    monkeypatch.setattr(teller, "own_address", lambda _: HERE)
     return machine
 
 
@@ -156,6 +154,45 @@ def test_answer_comes_as_from_the_server_on_the_wire(
     assert data[sent.start : sent.end] == TLS_ALERT
     story.hears(key)
     assert (story.teller.told, story.teller.heard) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [FOUR.reverse, FOUR.reverse._replace(destination=HERE)],
+    ids=["as it is", "masqueraded"],
+)
+def test_where_nat_chose_the_server_the_answer_comes_as_that_one_s(
+    story: Story, reply: tcp.FlowKey
+) -> None:
+    story.machine.flows = {WANTED: reply}
+
+    assert story.refuses() == ANSWERED
+
+    (data,) = story.machine.written
+    assert segment(data).key == reply
+    # Where it gets through, NAT may have written the server's address that the client knows.
+    story.hears(WANTED)
+    assert story.teller.heard == 1
+
+
+@pytest.mark.parametrize(
+    ("original", "reply"),
+    [
+        (WANTED, FOUR.reverse._replace(dport=1025)),
+        (WANTED._replace(sport=1025), FOUR.reverse),
+        (WANTED._replace(source=HERE), FOUR.reverse),
+        (WANTED._replace(source=HERE), FOUR.reverse._replace(destination=HERE)),
+        (FOUR.reverse, WANTED),
+    ],
+    ids=["another port", "another's port", "another's", "this host's own", "the other way"],
+)
+def test_another_s_flow_with_that_server_is_never_answered(
+    story: Story, original: tcp.FlowKey, reply: tcp.FlowKey
+) -> None:
+    story.machine.flows = {original: reply}
+
+    assert story.refuses() == REFUSED
+    assert story.machine.written == []
 
 
 def test_nothing_is_sent_before_the_verdict(story: Story) -> None:

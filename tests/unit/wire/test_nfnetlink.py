@@ -138,11 +138,12 @@ def test_one_flow_is_asked_for_by_its_client_s_packets(key: FlowKey, family: int
 
 
 @pytest.mark.parametrize("key", [FOUR, SIX])
-def test_reply_is_what_comes_from_the_wire(key: FlowKey) -> None:
+def test_each_side_is_what_comes_from_the_wire(key: FlowKey) -> None:
     buffer = flow(tuple_of(1, key), tuple_of(2, key.reverse), attribute(8, bytes(4)))
     (one,) = nfnetlink.messages(buffer)
 
     assert nfnetlink.reply_of(buffer, one) == key.reverse
+    assert nfnetlink.original_of(buffer, one) == key
 
 
 @pytest.mark.parametrize(
