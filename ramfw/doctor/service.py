@@ -19,6 +19,18 @@ WITHOUT = {
     "ramfw.service": "no daemon starts with the machine",
     "ramfw-canary.timer": "nobody tests from inside the engines' slice that the filter holds",
 }
+DROP_INS = {
+    "docker.service.d/ramfw.conf": (
+        "engines are not put into engines.slice",
+        "an engine that starts again is followed some milliseconds after its first packet",
+    ),
+    "user@.service.d/ramfw.conf": (
+        "users' own service managers do not wait for ramfw",
+        "what a rootless engine sends at the boot is not filtered until the daemon runs",
+    ),
+}
+"""What of `make install` may be lacking beside the units, and what follows."""
+INSTALL = "make install, in ramfw's source tree"
 
 
 def findings(root: Path) -> Iterator[Finding]:
@@ -28,7 +40,7 @@ def findings(root: Path) -> Iterator[Finding]:
             "ramfw is not a service of this machine",
             NOTE,
             "its rules are in force from `ramfw run` until the machine goes down",
-            "make install, in its source tree",
+            INSTALL,
         )
         return
     if is_wsl(root) and not (root / "run/systemd/system").exists():
@@ -51,20 +63,9 @@ def _units(root: Path) -> Iterator[Finding]:
         )
     if not lacking:
         yield Finding("ramfw is a service: its units are enabled", OK)
-    if not (root / UNITS / "docker.service.d/ramfw.conf").exists():
-        yield Finding(
-            "engines are not put into engines.slice",
-            NOTE,
-            "an engine that starts again is followed some milliseconds after its first packet",
-            "make install, in ramfw's source tree",
-        )
-    if not (root / UNITS / "user@.service.d/ramfw.conf").exists():
-        yield Finding(
-            "users' own service managers do not wait for ramfw",
-            NOTE,
-            "what a rootless engine sends at the boot is not filtered until the daemon runs",
-            "make install, in ramfw's source tree",
-        )
+    for drop_in, (lack, follows) in DROP_INS.items():
+        if not (root / UNITS / drop_in).exists():
+            yield Finding(lack, NOTE, follows, INSTALL)
 
 
 def _hook(root: Path) -> Iterator[Finding]:

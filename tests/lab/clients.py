@@ -27,17 +27,13 @@ from tests.lab.engines import (
 )
 from tests.lab.host import Host
 from tests.lab.lab import Lab
-from tests.lab.materials import Materials
 from tests.lab.policies import DOCKER_IO, STRICT, policy
+from tests.lab.refused import MESSAGE
 from tests.lab.space import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs/refusals.md"
 BEGIN, END = "<!-- made by a test run: python -m tests.lab.clients -->", "<!-- until here -->"
 IMAGE = "ghcr.io/corp/app:1"
-MESSAGE = (
-    "Access to ghcr.io has been restricted by your administrators (Example Corp). "
-    "Allowed: docker.io."
-)
 IN_CERTIFICATE = f"certificate is valid for {MESSAGE}, not ghcr.io"
 DENIED = f"denied: {MESSAGE}"
 IN_STATUS = f"403 {MESSAGE}"
@@ -294,16 +290,9 @@ CLIENTS = (
 )
 
 
-def policy_for(host: Host, materials: Materials, *, with_ca: bool) -> str:
+def policy_for(host: Host, *, with_ca: bool) -> str:
     """A policy that permits Docker Hub alone; with the lab's authority, or without one."""
-    authority = ""
-    if with_ca:
-        key = host.directory / "ca.key"
-        key.unlink(missing_ok=True)
-        key.write_bytes((materials / "ca.key").read_bytes())
-        key.chmod(0o400)
-        authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    return policy(DOCKER_IO, more=authority, host=STRICT)
+    return policy(DOCKER_IO, more=host.authority() if with_ca else "", host=STRICT)
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -319,7 +308,7 @@ def main() -> int:
             host.load_tools()
             newer = newer_on_host(host)
             for with_ca in (False, True):
-                host.start_ramfw(policy_for(host, materials, with_ca=with_ca))
+                host.start_ramfw(policy_for(host, with_ca=with_ca))
                 host.start_explainer(with_signer=with_ca)
                 with places(host, newer) as at:
                     for client in CLIENTS:

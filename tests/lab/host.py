@@ -295,6 +295,14 @@ class Host:
             self.prober.stop(signal.SIGKILL)
         self.prober = None
 
+    def authority(self) -> str:
+        """Place the lab's authority for the signer; the lines of a policy that name it."""
+        key = self.directory / "ca.key"
+        key.unlink(missing_ok=True)
+        key.write_bytes((self._materials / "ca.key").read_bytes())
+        key.chmod(0o400)
+        return f'[explainer]\nca = "{self._materials.ca}"\nkey = "{key}"\n'
+
     def stop_explainer(self) -> None:
         """End the explainer, and the signer, if they run."""
         for process in (self.explainer, self.signer):

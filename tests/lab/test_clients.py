@@ -9,7 +9,6 @@ import pytest
 from tests.lab.addresses import GHCR
 from tests.lab.clients import (
     CLIENTS,
-    MESSAGE,
     PAGE,
     WGET,
     Client,
@@ -19,10 +18,8 @@ from tests.lab.clients import (
 )
 from tests.lab.engines import Engine, newer_on_host
 from tests.lab.lab import Lab
-from tests.lab.materials import Materials
 from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
-
-SOON = 1.0
+from tests.lab.refused import MESSAGE, SOON
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +30,11 @@ def newer(module_lab: Lab) -> Engine:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["nothing-installed", "with-ca"])
 def refusing(
-    module_lab: Lab, newer: Engine, materials: Materials, request: pytest.FixtureRequest
+    module_lab: Lab, newer: Engine, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Places, bool]]:
     """A host that refuses ghcr.io, and containers on it."""
     host, with_ca = module_lab.host, bool(request.param)
-    host.start_ramfw(policy_for(host, materials, with_ca=with_ca))
+    host.start_ramfw(policy_for(host, with_ca=with_ca))
     host.start_explainer(with_signer=with_ca)
     with places(host, newer) as at:
         yield at, with_ca
@@ -87,7 +84,7 @@ def test_debian_13s_engine_names_a_bare_address_and_its_port(
 
 
 def test_once_it_is_permitted_each_of_these_engines_pulls_and_builds(
-    refusing: tuple[Places, bool], module_lab: Lab, materials: Materials
+    refusing: tuple[Places, bool], module_lab: Lab
 ) -> None:
     at, with_ca = refusing
     # Another image than the others' one, which no engine is to have.
@@ -103,4 +100,4 @@ def test_once_it_is_permitted_each_of_these_engines_pulls_and_builds(
         # The registry does not like wget's TLS; but it is the registry that says so.
         assert MESSAGE not in engine.step(WGET).output
     assert module_lab.internet.packets(GHCR, 443) > 0
-    assert at.host.reload(policy_for(at.host, materials, with_ca=with_ca)).ok
+    assert at.host.reload(policy_for(at.host, with_ca=with_ca)).ok

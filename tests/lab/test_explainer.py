@@ -11,30 +11,23 @@ from pathlib import Path
 import pytest
 
 from tests.lab.addresses import CDN_BAD, GHCR, GHCR_V6_ONLY, HOST, HUB, LOGS, NEXUS, PROXY
-from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.lab import Lab
-from tests.lab.materials import Materials
 from tests.lab.policies import DOCKER_IO, GHCR_IO, STRICT, policy
+from tests.lab.refused import (
+    A_SYN_LATER,
+    MESSAGE,
+    NOT_CONNECTED,
+    SOON,
+    about,
+    ask,
+    assert_not_told_but_at_once,
+)
 from tests.lab.sender import PYTHON
-from tests.lab.space import Namespace, Outcome, wait_until
+from tests.lab.space import wait_until
 
 POLICY = policy(DOCKER_IO, host=STRICT)
-MESSAGE = (
-    "Access to ghcr.io has been restricted by your administrators (Example Corp). "
-    "Allowed: docker.io."
-)
-SOON = 1.0
-"""Seconds within which a person knows; a container's command takes docker some more to start."""
-NOT_CONNECTED = 7
-"""curl's exit code where its connection was refused, or reset."""
-
-
-def about(name: str) -> str:
-    return MESSAGE.replace("ghcr.io", name)
-
-
 QUIC = """
 import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -46,11 +39,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
     except OSError as error:
         print("OSError", error)
 """
-
-
-def ask(where: Host | Container | Namespace, url: str, *options: str) -> Outcome:
-    """What curl prints of the answer."""
-    return where.run("curl", "-sS", "--max-time", "10", *options, url)
 
 
 @pytest.fixture
@@ -155,14 +143,8 @@ def test_a_client_that_waits_to_be_greeted_is_refused_within_a_second(explained:
 # -- with the organization's authority ---------------------------------------------------------
 
 
-def test_with_an_authority_the_error_is_the_registrys_own(
-    host: Host, internet: Internet, materials: Materials
-) -> None:
-    key = host.directory / "ca.key"
-    key.write_bytes((materials / "ca.key").read_bytes())
-    key.chmod(0o400)
-    authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    host.start_ramfw(policy(DOCKER_IO, more=authority, host=STRICT))
+def test_with_an_authority_the_error_is_the_registrys_own(host: Host, internet: Internet) -> None:
+    host.start_ramfw(policy(DOCKER_IO, more=host.authority(), host=STRICT))
     host.start_explainer(with_signer=True)
     refused = host.pull("ghcr.io/corp/app:1")
     assert f"denied: {MESSAGE}" in refused.output
@@ -186,14 +168,10 @@ def test_with_an_authority_the_error_is_the_registrys_own(
 
 
 def test_what_is_no_registrys_is_signed_for_only_if_it_was_refused_just_now(
-    host: Host, internet: Internet, materials: Materials
+    host: Host, internet: Internet
 ) -> None:
     """A strict scope refuses every name: a bank's too. The daemon must have seen it refused."""
-    key = host.directory / "ca.key"
-    key.write_bytes((materials / "ca.key").read_bytes())
-    key.chmod(0o400)
-    authority = f'[explainer]\nca = "{materials.ca}"\nkey = "{key}"\n'
-    host.start_ramfw(policy(DOCKER_IO, more=authority, host=STRICT))
+    host.start_ramfw(policy(DOCKER_IO, more=host.authority(), host=STRICT))
     host.start_explainer(with_signer=True)
     container = host.container(command=("sleep", "60"))
     # Who talks to the explainer has it ask for any name; but nobody was refused under that one.
@@ -335,21 +313,8 @@ def test_a_firewall_that_drops_what_is_turned_costs_one_client_a_second_and_is_t
     container = explained.container(command=("sleep", "60"))
     assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-k", family).output
     with firewall(explained, LIKE_UFW):
-        first = ask(container, "https://ghcr.io/v2/", "-k", family)
-        assert first.code == NOT_CONNECTED
-        assert SOON < first.seconds < 2 * SOON
-        for each in (family, "-4", "-6"):
-            later = ask(container, "https://ghcr.io/v2/", "-k", each)
-            assert later.code == NOT_CONNECTED
-            assert later.seconds < SOON
-        status = explained.status()
-        assert status["explainer"]["unheard"] == ["docker0"]
-        (problem,) = (p for p in status["problems"] if "docker0" in p["what"])
-        assert "do not arrive" in problem["what"]
-        # The host itself is explained to all the same, and nothing got out.
-        assert MESSAGE in ask(explained, "https://ghcr.io/v2/", "-k", family).output
+        assert_not_told_but_at_once(explained, container, family)
         assert internet.packets(GHCR) == 0
-        assert "UNAUTHORIZED" in ask(container, f"https://{HUB.name}/v2/", family).output
     # The daemon sees that rules have changed, and has it tried again.
     wait_until(lambda: explained.status()["explainer"]["unheard"] == [], 10, "turned again")
     assert MESSAGE in ask(container, "https://ghcr.io/v2/", "-k", family).output
@@ -364,7 +329,7 @@ def test_a_firewall_that_rejects_what_is_turned_lets_no_client_hang(
     with firewall(explained, LIKE_FIREWALLD):
         first = ask(container, "https://ghcr.io/v2/", "-k", family)
         assert first.code == NOT_CONNECTED
-        assert first.seconds < 2 * SOON
+        assert first.seconds < A_SYN_LATER
         later = ask(container, "https://ghcr.io/v2/", "-k", family)
         assert later.code == NOT_CONNECTED
         assert later.seconds < SOON
@@ -378,7 +343,7 @@ def test_a_firewall_on_loopback_is_found_too(
     with firewall(explained, DROP_ON_LOOPBACK):
         first = ask(explained, "https://ghcr.io/v2/", family, "-k")
         assert not first.ok
-        assert first.seconds < 2 * SOON
+        assert first.seconds < A_SYN_LATER
         later = ask(explained, "https://ghcr.io/v2/", family, "-k")
         assert later.code == NOT_CONNECTED
         assert later.seconds < SOON

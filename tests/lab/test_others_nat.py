@@ -17,12 +17,10 @@ from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.internet import Internet, Service
 from tests.lab.policies import DOCKER_IO, GHCR_IO, OFF, REGISTRIES, STRICT, policy
+from tests.lab.refused import MESSAGE, NOT_CONNECTED, SOON
 from tests.lab.space import Outcome
 from tests.lab.test_told import ALERT, telling
 
-NOT_CONNECTED = 7
-"""curl's exit code where no connection came about."""
-SOON = 1.0
 AT_ONCE = 0.5
 """Seconds: less than a client takes to send a SYN again, which is one."""
 FAMILIES = ("v4", "v6")
@@ -169,6 +167,6 @@ def test_what_is_turned_to_the_explainer_is_not_reset(
     host.start_explainer()
     for family in FAMILIES:
         answer = ask(container, GHCR, family)
-        assert "has been restricted by your administrators" in answer.output
+        assert MESSAGE in answer.output
         assert waited(answer) < SOON
     assert internet.packets(GHCR) == 0

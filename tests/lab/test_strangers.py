@@ -15,19 +15,15 @@ from tests.lab.container import Container
 from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.policies import DOCKER_IO, STRICT, policy
+from tests.lab.refused import MESSAGE, SOON, ask
 from tests.lab.sender import PROGRAMS, PYTHON
-from tests.lab.space import Outcome, Process, wait_until
+from tests.lab.space import Process, wait_until
 
 POLICY = policy(DOCKER_IO, host=STRICT)
-MESSAGE = "Access to ghcr.io has been restricted by your administrators"
+URL = "https://ghcr.io/v2/"
 MANY = 1000
-SOON = 1.0
 MAY_GROW = 48 * 1024
 """KiB by which the explainer's memory may grow; its service bounds it at 192 MiB in all."""
-
-
-def ask(client: Host | Container, name: str = "ghcr.io") -> Outcome:
-    return client.run("curl", "-sSk", "--max-time", "10", f"https://{name}/v2/")
 
 
 def memory(process: Process) -> int:
@@ -66,17 +62,17 @@ def test_a_thousand_at_once_who_finish_nothing_are_bounded_and_the_filter_holds(
     host.start_ramfw(POLICY)
     explainer = host.start_explainer()
     inside, other = (host.container(command=("sleep", "90")) for _ in range(2))
-    assert MESSAGE in ask(host).output
+    assert MESSAGE in ask(host, URL, "-k").output
     before = memory(explainer)
 
     strangers = crowd(inside if of_container else host, address)
     for _ in range(3):
         for client in (host, other):
             # Refused at once, in words or without; and what is permitted works as ever.
-            refused = ask(client)
+            refused = ask(client, URL, "-k")
             assert MESSAGE in refused.output or not refused.ok
             assert refused.seconds < 3 * SOON
-            permitted = ask(client, HUB.name)
+            permitted = ask(client, f"https://{HUB.name}/v2/", "-k")
             assert "UNAUTHORIZED" in permitted.output
             assert permitted.seconds < 3 * SOON
     assert most_open(strangers) > MANY // 4
@@ -92,5 +88,5 @@ def test_a_thousand_at_once_who_finish_nothing_are_bounded_and_the_filter_holds(
     assert status["kernel"]["mismatches"] == 0
     # Those who crowded it from a container may have to do without words for a minute; the host not.
     if of_container:
-        assert MESSAGE in ask(host).output
+        assert MESSAGE in ask(host, URL, "-k").output
     assert host.pull("app:1").ok

@@ -18,14 +18,12 @@ from tests.lab.host import Host
 from tests.lab.internet import Internet
 from tests.lab.opener import ACCESS_DENIED, AWAIT, HEAR, Met, begins, hello, opens
 from tests.lab.policies import DOCKER_IO, REGISTRIES, STRICT, policy
+from tests.lab.refused import about
 from tests.lab.space import Outcome, wait_until
 from tests.lab.test_names import APP, GOOD, containerd, docker, names, podman, refusals, skopeo
 
 ORGANIZATION = policy(DOCKER_IO, GOOD, containers=REGISTRIES, host=REGISTRIES)
-MESSAGE = (
-    "Access to ghcr.io has been restricted by your administrators (Example Corp). "
-    "Allowed: docker.io, good.cdn.example."
-)
+MESSAGE = about("ghcr.io", "docker.io, good.cdn.example")
 ALERT = "alert access denied"
 V2 = "https://ghcr.io/v2/"
 A_HANDSHAKE = 2

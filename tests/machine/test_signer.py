@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab.addresses import CDN_BAD, GHCR, HUB, LOGS, NEXUS
 from tests.lab.policies import DOCKER_IO, policy
+from tests.lab.refused import about
 from tests.lab.space import wait_until
 from tests.machine.installation import PERMITTED, POLICY, pull
 from tests.machine.machine import Machine
@@ -59,13 +60,6 @@ MAKE_KEY = (
     "openssl ecparam -name prime256v1 -genkey -noout"
     " | openssl ec -pubout -outform DER 2>/dev/null | base64 -w0"
 )
-
-
-def about(name: str) -> str:
-    return (
-        f"Access to {name} has been restricted by your administrators (Example Corp). "
-        "Allowed: docker.io."
-    )
 
 
 def get(machine: Machine, name: str, address: str = "") -> Any:  # noqa: ANN401 - JSON

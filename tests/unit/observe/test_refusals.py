@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections import deque
 from ipaddress import ip_address
 
 import pytest
@@ -19,6 +18,7 @@ from ramfw.observe.given_names import Known
 from ramfw.observe.refusals import Ask, RefusalLog
 from ramfw.wire import netlink, packet
 from tests.unit.observe.test_dnswatch import ip
+from tests.unit.observe.waiting import WaitingSocket
 
 HOST, HOST6, GHCR, GHCR6 = "192.0.2.2", "2001:db8::2", "203.0.113.20", "2001:db8:f::20"
 
@@ -41,9 +41,9 @@ def copy(payload: bytes, prefix: bytes = b"engines refused", uid: int | None = 0
     return netlink.message(0x400, 0, 0, struct.pack("!BBH", 2, 0, 7) + b"".join(attributes))
 
 
-class FakeSocket:
+class FakeSocket(WaitingSocket):
     def __init__(self, waiting: list[bytes | OSError]) -> None:
-        self.waiting = deque(waiting)
+        super().__init__(waiting)
         self.is_open = True
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket module's own form
@@ -51,14 +51,6 @@ class FakeSocket:
 
     def send(self, question: bytes) -> None:
         """To the kernel's sockets: none of these is one of this machine's."""
-
-    def recv(self, _: int) -> bytes:
-        if not self.waiting:
-            raise BlockingIOError
-        first = self.waiting.popleft()
-        if isinstance(first, OSError):
-            raise first
-        return first
 
     def close(self) -> None:
         self.is_open = False

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections import deque
-from collections.abc import Iterable
 
 import pytest
 
@@ -14,6 +12,7 @@ from ramfw.core.events import TableTouched
 from ramfw.errors import ObserveError
 from ramfw.observe import tamper
 from ramfw.observe.tamper import TamperWatch
+from tests.unit.observe.waiting import WaitingSocket
 from tests.unit.wire.test_nft_events import generation, of_table
 
 LOST = TableTouched(0, "")
@@ -22,27 +21,12 @@ OTHERS = of_table(b"other", port=7) + generation(7, 4712, b"fail2ban")
 STRANGER = of_table(b"ramfw", port=42) + generation(42, 4711, b"nft")
 
 
-class Kernel:
-    """Stands for the listener's socket: all that waits, and then nothing."""
-
-    def __init__(self, waiting: Iterable[bytes | OSError]) -> None:
-        self.waiting = deque(waiting)
-
-    def recv(self, _: int) -> bytes:
-        if not self.waiting:
-            raise BlockingIOError
-        first = self.waiting.popleft()
-        if isinstance(first, OSError):
-            raise first
-        return first
-
-
 class Story:
     """A watch whose socket has this, and what it told, each with how much was left by then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *waiting: bytes | OSError) -> None:
         monkeypatch.setattr(tamper, "own_ports", frozenset)
-        self.kernel = Kernel(waiting)
+        self.kernel = WaitingSocket(waiting)
         self.watch = TamperWatch.__new__(TamperWatch)
         self.watch._touched = set()
         self.watch._socket = self.kernel  # type: ignore[assignment]
@@ -51,7 +35,7 @@ class Story:
         self.idle = asyncio.Event()
         monkeypatch.setattr(asyncio.get_running_loop(), "sock_recv", self._wait)
 
-    async def _wait(self, kernel: Kernel, size: int) -> bytes:
+    async def _wait(self, kernel: WaitingSocket, size: int) -> bytes:
         """As the loop does: at once where something is there."""
         try:
             return kernel.recv(size)
