@@ -14,7 +14,7 @@ others=(
     iproute2 conntrack kmod procps ca-certificates
     # the lab: a real engine, real registries, a real DNS server, a real proxy, real clients
     docker.io iptables docker-registry dnsmasq-base tinyproxy-bin curl openssl busybox-static
-    skopeo podman buildah
+    skopeo podman buildah git wget
     # a firewall that hosts have of their own
     ufw
     # Debian's own kernels, booted in emulation
