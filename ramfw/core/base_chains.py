@@ -81,12 +81,17 @@ def base_chains(plan: Plan, *, turns: bool) -> Iterable[Chain]:
         for port in (Field.UDP_DPORT, Field.TCP_DPORT)
     ]
     if plan.scopes:
+        unmarked = goto("guard_unmarked")
+        yield Chain("guard_unmarked", tuple(_by_socket(plan, "guard")))
         yield Chain(
             "guard_output",
             (
-                *(reply, *verdict, (live, ACCEPT), *forged),
+                # What has no mark is told by one look, before all that only others need; what is
+                # not tracked has nothing to look at.
+                *(reply, (plan.marked(0), unmarked)),
+                *(*verdict, (live, ACCEPT), *forged),
                 *((turned_to_explainer(plan.marked(REFUSED)),) if turns else ()),
-                *(not_live, *_by_socket(plan, "guard")),
+                *(not_live, (unmarked,)),
             ),
             Hook("output", GUARD_PRIORITY),
         )

@@ -161,7 +161,12 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     yield verdict_chain(marks)
     yield Chain(
         "name_output",
-        ((is_unsettled(marks), reply, goto("server_speaks_here")), (unsettled,)),
+        (
+            # A flow of nobody's scope is told by one look.
+            (marked(marks, 0), ACCEPT),
+            (is_unsettled(marks), reply, goto("server_speaks_here")),
+            (unsettled,),
+        ),
         Hook("output", NAMES_PRIORITY),
     )
     yield Chain(

@@ -152,11 +152,12 @@ def watch_chains(form: WatchForm, around: Surroundings) -> Iterable[Chain]:
         "answer_of_socket", tuple((*m, reply, around.forged, ACCEPT) for m in around.by_cgroup)
     )
     yield Chain("watch_question", (_only("original"), *_servers(Field.IP_DADDR, "copy_question")))
-    to_sockets: list[Rule] = [(*m, goto("watch_answer")) for m in around.by_socket]
+    # First who it is to: all that goes to others leaves at once.
     yield Chain(
-        "answer_to_socket",
-        (*_from_no_stub(), *to_sockets),
+        "answer_in_scope",
+        ((*from_bridges, ACCEPT), *_from_no_stub(), (goto("watch_answer"),)),
     )
+    yield Chain("answer_to_socket", tuple((*m, goto("answer_in_scope")) for m in around.by_socket))
     yield Chain("question_of_socket", tuple((*m, goto("watch_question")) for m in around.by_socket))
     yield Chain(
         "watch_output",
@@ -171,8 +172,8 @@ def watch_chains(form: WatchForm, around: Surroundings) -> Iterable[Chain]:
     yield Chain(
         "watch_input",
         (
+            # A question may come from port 53 itself.
             *_port_53("d", from_bridges, "watch_question"),
-            (*from_bridges, ACCEPT),
             *_port_53("s", (), "answer_to_socket"),
         ),
         Hook("input", WATCH_PRIORITY),

@@ -68,3 +68,26 @@ def test_no_table_of_others_is_changed(host: Host) -> None:
 
     assert "DOCKER" in before
     assert before == during == host.rules_of_others()
+
+
+NOT_TRACKED = """
+table inet others {
+    chain out { type filter hook output priority raw; tcp dport 443 notrack; }
+    chain in { type filter hook prerouting priority raw; tcp sport 443 notrack; }
+}
+"""
+
+
+def test_what_others_have_not_tracked_passes_outside_and_is_refused_inside(host: Host) -> None:
+    """No mark can be on such a packet: whose it is is told by its socket alone."""
+    start_filter(host)
+    host.namespace.run("nft", "-f", "-", stdin=NOT_TRACKED, check=True)
+    try:
+        outside = host.curl(f"https://{GHCR.name}/v2/")
+        inside = host.curl(f"https://{HUB.name}/v2/", as_engine=True)
+    finally:
+        host.namespace.sh("nft delete table inet others")
+
+    assert outside.ok, outside.output
+    assert not inside.ok
+    assert host.curl(f"https://{HUB.name}/v2/", as_engine=True).ok, "tracked again, it is permitted"

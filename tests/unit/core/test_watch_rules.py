@@ -395,7 +395,7 @@ def test_with_containers_off_nothing_forwarded_is_watched() -> None:
 
 def test_sockets_are_told_by_their_cgroup_alone_where_the_host_is_off() -> None:
     rules = {chain.name: chain.rules for chain in ruleset(WatchForm.NATIVE).chains}
-    ends = [r for r in rules["answer_to_socket"] if r[-1] == Verdict("goto", "watch_answer")]
+    ends = [r for r in rules["answer_to_socket"] if r[-1] == Verdict("goto", "answer_in_scope")]
     assert ends
     assert all(isinstance(r[0], Match) and isinstance(r[0].left, SocketCgroup) for r in ends)
 
