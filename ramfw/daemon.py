@@ -312,9 +312,8 @@ class Daemon:
 
     def _carry_out_all(self, event: Event, *, more: bool = False) -> None:
         """Have the engine take it in, and do what follows from it."""
-        events = deque([event])
-        while events:
-            one = events.popleft()
+        events = [event]
+        for one in events:
             for command in self._engine.handle(one, time.monotonic(), more=more):
                 if (completion := self._carry_out(command)) is None:
                     continue
@@ -358,20 +357,21 @@ class Daemon:
         self, command: Command
     ) -> Event | None:
         """Do it, or begin to; what came of it where that is known at once."""
-        match command:
-            case Program() | ReadTable() if self._unloading:
-                if isinstance(command, Program):
-                    self._watches.release(command.releases)
-            case Program():
-                if (completion := self._program_at_once(command)) is not None:
-                    return completion
+        if isinstance(command, Program):
+            if self._unloading:
+                self._watches.release(command.releases)
+                return None
+            if (completion := self._program_at_once(command)) is None:
                 self._start(self._program(command))
+            return completion
+        match command:
             case Release(handles):
                 self._watches.release(handles)
             case Decide():
                 self._decide(command)
             case ReadTable():
-                self._start(self._read_table(command))
+                if not self._unloading:
+                    self._start(self._read_table(command))
             case Resolve() | Probe():
                 self._ask(command)
             case Watch():

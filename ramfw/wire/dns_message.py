@@ -81,7 +81,7 @@ _ONE_NAME = frozenset({NS, CNAME, PTR})
 _RARE = frozenset(map(int, dns.rdatatype.RdataType)) - {A, AAAA, SOA, OPT, TSIG} - _ONE_NAME
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 _DOT = ord(".")
-_NAMES_AT_HAND = 4096
+_NAMES_AT_HAND = 256  # few: what is looked up while an answer waits should stay in a CPU's cache
 
 
 class Question(NamedTuple):
@@ -171,7 +171,7 @@ def question(payload: bytes) -> Question | None:
     return Question(ident, flags, name, kind, klass, root + 5)
 
 
-# The name of an answer is that of a question a moment ago.
+# The same names are asked for again and again.
 @lru_cache(maxsize=_NAMES_AT_HAND)
 def host_name(wire: bytes) -> str | None:
     """The canonical text of a name in wire form, without the root; None if it is no host's."""
