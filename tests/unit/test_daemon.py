@@ -52,6 +52,7 @@ from ramfw.core.watch_rules import WatchForm
 from ramfw.errors import KernelError, MissingError, ObserveError
 from ramfw.observe import following
 from ramfw.observe.cgroups import CgroupRoot
+from ramfw.observe.dnswatch import A_READING
 from ramfw.observe.refusals import Ask
 from ramfw.program.ahead import Ahead
 from ramfw.program.fake import FakeKernel
@@ -777,6 +778,31 @@ async def test_a_held_answer_is_let_go_when_its_address_is_open(machine: Machine
         assert (await settled(machine))["watch"]["form"] == "native"
     assert [listener.fileno() for listener in watch.sockets] == [-1]
     assert not machine.batches.is_open
+
+
+@pytest.mark.parametrize(
+    ("moment", "together"), [(PATIENCE, [1, 1, 1, 1, A_READING]), (-PATIENCE, [1] * 9)]
+)
+async def test_answers_go_alone_until_they_keep_coming_and_then_all_that_wait_together(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, moment: float, together: list[int]
+) -> None:
+    """Nine answers wait; whether they came at once is told by the time between two readings."""
+    monkeypatch.setattr(daemon, "A_MOMENT", moment)
+    permit_wildcard(machine)
+    async with running(machine):
+        await settled(machine)
+        (watch,) = machine.watches
+        readings: list[int] = []
+        read = watch.read
+
+        def noted(now: float, most: int) -> tuple[HeldAnswer, ...] | None:
+            readings.append(most)
+            return read(now, most)
+
+        watch.read = noted  # type: ignore[method-assign]
+        watch.hold(*(held(handle) for handle in range(1, 10)))
+        assert sorted([await released(watch) for _ in range(9)]) == list(range(1, 10))
+        assert readings == together
 
 
 async def test_where_this_nft_cannot_compare_names_all_answers_are_held(
