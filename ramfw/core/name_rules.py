@@ -123,14 +123,15 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
         # Counted once: it is a connection that passed so, however much it says.
         counted = (marked(marks, unread), Verdict("return"))
         yield Chain(f"unread_{scope}", (counted, (Count("unread"), set_mark(marks, unread))))
-        # The mark tells the listener the scope; what the sender had in it is gone.
+        # The mark tells the listener the scope; what the sender had in it is gone. An xt target is
+        # put into its chain a moment after the other rules: until then nothing passes.
         yield Chain(
             f"name_{scope}",
             (
                 (*_on_bridge(Field.OIFNAME, checks.bridges), ACCEPT),
                 (jump("without_data"),),
                 (SetPacketMark(marks.others, marks.value(first)),),
-                (goto("hold_opening" if waits else "hold_any_opening"),),
+                *(((jump("hold_opening"),), (DROP,)) if waits else ((goto("hold_any_opening"),),)),
             ),
         )
     for chain, bypass in (("hold_opening", False), ("hold_any_opening", True)):

@@ -1,7 +1,8 @@
-"""An id is written into a flow's mark bit by bit: until it is whole it permits and ends nothing.
+"""What is written in steps permits nothing before the last.
 
-Another packet of the flow meets such a mark for less than a microsecond, so here somebody else's
-rules write it, and keep it.
+An id is written into a flow's mark bit by bit. Another packet of the flow meets such a mark for
+less than a microsecond, so here somebody else's rules write it, and keep it. The rule with an xt
+target follows the others by a moment, in which somebody else takes it out.
 """
 
 from __future__ import annotations
@@ -88,4 +89,21 @@ def test_a_new_connection_with_such_a_mark_is_refused_at_once(
     assert written(host) > 0
     assert arrived(internet) == 0
     host.namespace.sh(f"nft delete table {OTHERS}")
+    assert host.curl(f"https://{HUB.name}/v2/", as_engine=True).ok
+
+
+def test_no_first_bytes_pass_while_the_rule_that_holds_them_is_not_there_yet(
+    host: Host,
+) -> None:
+    host.start_ramfw(HUB_ONLY)
+    assert host.curl(f"https://{HUB.name}/v2/", as_engine=True).ok
+    before = host.status()["names"]["unread"]
+    host.kill_ramfw()
+
+    host.namespace.sh("nft flush chain inet ramfw hold_opening")
+    unheld = host.curl(f"https://{HUB.name}/v2/", "--max-time", "2", as_engine=True)
+
+    assert re.search("timed? ?out", unheld.output), unheld.output
+    host.start_ramfw(HUB_ONLY)
+    assert host.status()["names"]["unread"] == before
     assert host.curl(f"https://{HUB.name}/v2/", as_engine=True).ok
