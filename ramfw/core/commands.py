@@ -75,11 +75,14 @@ class Fate(NamedTuple):
     """What becomes of a packet that waits: it goes on, and `entry_id` becomes its flow's id.
 
     None: the flow stays as it is. With `dropped` the packet does not go on; its sender repeats it.
+    With `expects` the id is EXPECTED and the flow's: it gets that when its server acknowledges this
+    number.
     """
 
     handle: int
     entry_id: int | None = None
     dropped: bool = False
+    expects: int = 0
 
 
 class Told(NamedTuple):

@@ -538,6 +538,7 @@ class Engine:
                 yield Note("warning", "the table inet ramfw is gone; it is put back now")
         elif first:
             self.numbering.adopt(event.state.ruleset)
+            self.name_check.expected.inherit(now)
         if event.state is None or event.state.grants is not None:
             if not first and self._differs(event.state):
                 self.health.mismatches += 1

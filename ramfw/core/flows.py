@@ -18,6 +18,7 @@ number from before the connection), and then sends the server another. Each rule
 - *A judgement is settled when the server has acknowledged the bytes that were judged.* All copies
   of them that ever passed were the same, so these it took. Until then the flow's packets must come
   by here; afterwards none needs to. An acknowledgement of what never passed is not believed.
+  The kernel can be told what will be acknowledged, and then settles it by itself (EXPECTED).
 - *The end is an end.* Some servers answer a request that the stream ends in. So a FIN has what
   there is judged, is settled with it, and what comes for a place behind it ends the flow; so does
   an end before what came already, which the server may never have had.
@@ -62,6 +63,13 @@ LONGEST_OPENING = 10.0
 
 LONGEST_UNSETTLED = 3600.0
 """Seconds from the judgement to the server's acknowledgement, which comes with its answer."""
+
+LONGEST_EXPECTED = 15.0
+"""Seconds from the judgement, if the kernel was told what the server will acknowledge; it does not
+tell back. Of the latest MOST_EXPECTED more is remembered, for LONGEST_UNSETTLED: should one not
+have been settled so, its later packets come by here."""
+
+MOST_EXPECTED = 1024
 
 LONGEST_SETTLED = 5.0
 """Seconds for which packets of a settled flow still pass that were on their way here before."""
@@ -128,10 +136,11 @@ NO_FLAGS = Flags()
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A flow that ran out of time, and is refused."""
+    """A flow that ran out of time, and is refused or forgotten."""
 
     key: Hashable
-    reason: Reason
+    reason: Reason | None
+    """None where the kernel was to settle it, and has long since."""
 
 
 class _State(IntEnum):
@@ -141,6 +150,7 @@ class _State(IntEnum):
     """
 
     SETTLED = auto()
+    EXPECTED = auto()
     REFUSED = auto()
     SILENT = auto()
     READING = auto()
@@ -150,6 +160,7 @@ class _State(IntEnum):
 
 _LONGEST = {
     _State.SETTLED: LONGEST_SETTLED,
+    _State.EXPECTED: LONGEST_UNSETTLED,
     _State.REFUSED: LONGEST_REFUSED,
     _State.SILENT: LONGEST_SILENCE,
     _State.READING: LONGEST_OPENING,
@@ -165,6 +176,7 @@ _EXPIRY = {
 
 _UNFINISHED = Unfinished()
 _DONE = frozenset({_State.SETTLED, _State.REFUSED})
+_UNSETTLED = frozenset({_State.PERMITTED, _State.EXPECTED})
 
 
 class _Flow(Assembly):
@@ -191,6 +203,12 @@ class _Flow(Assembly):
         """Whether it may be the same stream."""
         beyond = self.ends and offset + len(payload) > self.end
         return not beyond and self.agrees(offset, payload)
+
+
+def _longest(state: _State, count: int) -> float:
+    """Seconds that a flow may be in a state, in which so many are."""
+    is_crowded = state is _State.EXPECTED and count > MOST_EXPECTED
+    return LONGEST_EXPECTED if is_crowded else _LONGEST[state]
 
 
 def _of_done(flow: _Flow | None) -> Verdict:
@@ -269,11 +287,17 @@ class Flows:
             return self._refuse(key, flow, Reason.CONFLICT, now)
         if flags.fin and offset + len(payload) < flow.reach:
             return self._refuse(key, flow, Reason.CONFLICT, now)
-        if flow.state is _State.PERMITTED:
-            if payload:
-                flow.passed = max(flow.passed, offset + len(payload))
-            return PASS_ON
+        if flow.state in _UNSETTLED:
+            return self._behind(key, flow, offset + len(payload) if payload else 0, now)
         return self._undecided(key, flow, offset, payload, now, fin=flags.fin)
+
+    def _behind(self, key: Hashable, flow: _Flow, after: int, now: float) -> Verdict:
+        """A segment of a flow that was judged well, up to that offset."""
+        flow.passed = max(flow.passed, after)
+        if flow.state is _State.EXPECTED:
+            # The kernel did not settle it before more came: from now on the copies tell.
+            self._enter(key, flow, _State.PERMITTED, now)
+        return PASS_ON
 
     def _first(self, key: Hashable, flow: _Flow, payload: bytes, now: float) -> Verdict:
         """The first bytes of a flow, which nearly always are the whole opening."""
@@ -345,6 +369,19 @@ class Flows:
         self._enter(key, flow, _State.PERMITTED, now)
         return True
 
+    def expected(self, key: Hashable, now: float) -> int:
+        """As `permitted`; what the server will acknowledge when it has taken all that was judged.
+
+        0 where it cannot be told, or the flow is not asked about: then nothing has changed.
+        """
+        flow = self._flows.get(key)
+        if flow is None or flow.state is not _State.ASKED or flow.ends:
+            return 0
+        number = (flow.first + flow.end) % (1 << 32)
+        if number:
+            self._enter(key, flow, _State.EXPECTED, now)
+        return number
+
     def asked(self, key: Hashable) -> object | None:
         """The flow whose judgement is awaited, as something to tell it by; None where none is."""
         flow = self._flows.get(key)
@@ -359,7 +396,7 @@ class Flows:
     def acknowledged(self, key: Hashable, ack: int, now: float) -> bool:
         """Whether the server's acknowledgement settles the flow, here and now."""
         flow = self._flows.get(key)
-        if flow is None or flow.state is not _State.PERMITTED:
+        if flow is None or flow.state not in _UNSETTLED:
             return False
         # A FIN has a number of its own.
         if not flow.end + flow.ends <= flow.offset(ack) <= flow.passed + 1:
@@ -373,24 +410,38 @@ class Flows:
         """The flows that ran out of time since; silent, settled and refused ones are forgotten."""
         expired = []
         for state, flows in self._by_state.items():
-            while flows:
-                key, flow = next(iter(flows.items()))
-                if flow.entered + _LONGEST[state] > now:
-                    break
+            for key, flow in self._overdue(state, flows, now):
                 reason = _EXPIRY.get(state)
                 if reason is None:
                     self._forget(key, flow)
                 else:
                     self._refuse(key, flow, reason, now)
+                if reason is not None or state is _State.EXPECTED:
                     expired.append(Expired(key, reason))
         return expired
+
+    @staticmethod
+    def _overdue(
+        state: _State, flows: dict[Hashable, _Flow], now: float
+    ) -> list[tuple[Hashable, _Flow]]:
+        """The flows of a state that ran out of time."""
+        left, overdue = len(flows), []
+        for key, flow in flows.items():
+            if flow.entered + _longest(state, left) > now:
+                break
+            overdue.append((key, flow))
+            left -= 1
+        return overdue
 
     def next_deadline(self) -> float | None:
         """When `expire` has something to do; None where there is no flow."""
         firsts = (
             (state, next(iter(flows.values()))) for state, flows in self._by_state.items() if flows
         )
-        return min((flow.entered + _LONGEST[state] for state, flow in firsts), default=None)
+        return min(
+            (flow.entered + _longest(state, len(self._by_state[state])) for state, flow in firsts),
+            default=None,
+        )
 
     def _enter(self, key: Hashable, flow: _Flow, state: _State, now: float) -> None:
         del self._by_state[flow.state][key]
@@ -410,7 +461,9 @@ class Flows:
         del self._by_state[flow.state][key]
 
     def _make_room(self, now: float) -> None:
-        """Refuse the oldest flows while there are too many bytes."""
+        """Refuse the oldest flows while there are too many bytes; before, forget settled ones."""
+        while self._bytes > MAX_BYTES and self._by_state[_State.EXPECTED]:
+            self._evict((_State.EXPECTED,))
         while self._bytes > MAX_BYTES:
             self._refuse_oldest((_State.READING, _State.PERMITTED, _State.ASKED), now)
 

@@ -26,19 +26,30 @@ PASSED = 7
 """The flow's first bytes were read, and nothing is known against them (mode `registries`)."""
 
 UNSETTLED = {
-    ScopeName.ENGINES: (8, 9, 14, 0xBFFD),
-    ScopeName.CONTAINERS: (10, 11, 15, 0xBFFE),
-    ScopeName.HOST: (12, 13, 6, 0xBFFF),
+    ScopeName.ENGINES: (8, 9, 14, 0xBFFD, 0xBFF9),
+    ScopeName.CONTAINERS: (10, 11, 15, 0xBFFE, 0xBFFA),
+    ScopeName.HOST: (12, 13, 6, 0xBFFF, 0xBFFB),
 }
 """The flow's first bytes are awaited, or its server has not taken them yet: before and after the
-server has sent data; where what was judged was followed by more, before it was taken; and where
-some of it passed unread, because no daemon was there."""
+server has sent data; where what was judged was followed by more, before it was taken; where some of
+it passed unread, because no daemon was there; and where it was judged well, and the kernel knows
+what the server will acknowledge."""
 
 FIRST_ENTRY_ID = 16
-LAST_ID = 0xBFFB
+LAST_ID = 0xBFF8
 
 WRITING = 0xC000
 """While an id is written bit by bit (`permit_rules`), both of these are set; no id has both."""
+
+EXPECTED = 0xC000
+"""Of a verdict, never of a flow: with an id in its lower bits, the flow is to get that id as soon
+as its server has acknowledged what the verdict says."""
+
+LAST_EXPECTED_ID = 0x3FFE
+"""Greater ids have no room in such a verdict."""
+
+LISTEN = {scope: EXPECTED | states[2] for scope, states in UNSETTLED.items()}
+"""Of a verdict: more of the client came before the server's word, which is to be listened to."""
 
 ANSWERED = 0xFFFF
 """Of a verdict, never of a flow: it is refused, and the packet goes no further; its client is
@@ -47,6 +58,7 @@ answered in the server's place."""
 TOLD = 0xBFFC
 """The flow is refused, its client is being told why, and has sent no data since."""
 
+ALL_ID_BITS = 0xFFFF
 ALL_BITS = 0xFFFFFFFF
 
 

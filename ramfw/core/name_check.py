@@ -23,9 +23,10 @@ from ramfw.core import server_names
 from ramfw.core.catalog import NO_CATALOG
 from ramfw.core.commands import Fate, Told
 from ramfw.core.events import Copied, HeldSegment
+from ramfw.core.expected import Expected
 from ramfw.core.flows import Flows
 from ramfw.core.leases import Leases
-from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
+from ramfw.core.marks import EXPECTED, LAST_EXPECTED_ID, LISTEN, PASSED, REFUSED
 from ramfw.core.opening import Hello, Opening, Request, Unfinished
 from ramfw.core.policy import Entry, Mode, Policy, ScopeMode, ScopeName, UnknownHosts
 from ramfw.core.probe import Found, Outcome, Place, Probed
@@ -84,6 +85,7 @@ class NameCheck:
         self._alike: dict[tuple[Hashable, ...], tuple[Judgement, int | None]] = {}
         self._unseen: dict[Hashable, int] = {}
         """Flows that were read from where they were: nobody knows that a server opened them."""
+        self.expected = Expected()
         self.probing = Probing()
         self._policy: Policy | None = None
         self.judged: Counter[str] = Counter()
@@ -140,7 +142,7 @@ class NameCheck:
             case first_bytes.PassOn():
                 # More of the client came before the server's word: it may say no other.
                 is_judged = segment.key in self._judged
-                return Fate(segment.handle, UNSETTLED[segment.scope][2] if is_judged else None)
+                return Fate(segment.handle, LISTEN[segment.scope] if is_judged else None)
             case first_bytes.Drop():
                 return Fate(segment.handle, dropped=True)
             case first_bytes.Judge(opening):
@@ -165,9 +167,7 @@ class NameCheck:
         judgement, entry_id = self._judgement(segment, opening, answered)
         if entry_id is not None:
             self.judged["passed" if entry_id == PASSED else "permitted"] += 1
-            self._flows.permitted(segment.key, now)
-            _remember(self._judged, segment.key, entry_id)
-            return Fate(segment.handle)
+            return self._go_on(segment, entry_id, now)
         if isinstance(judgement, Unknown) and self._unknown(segment.scope) is UnknownHosts.PROBE:
             return self._unknown_host(segment, opening, judgement, now)
         self._flows.refused(segment.key, now)
@@ -179,6 +179,17 @@ class NameCheck:
             reason = NOTHING_KNOWN
         self._tell(segment, opening, name, now)
         return self._refuse(segment, name, reason, now)
+
+    def _go_on(self, segment: HeldSegment, entry_id: int, now: float) -> Fate:
+        """The packet goes on whose flow was judged well; the kernel settles it, if it may."""
+        key = segment.key
+        _remember(self._judged, key, entry_id)
+        # Of a flow that was not seen to begin, nobody knows what its server acknowledges.
+        is_told = entry_id <= LAST_EXPECTED_ID and key not in self._unseen
+        if is_told and self.expected.may(key, now) and (number := self._flows.expected(key, now)):
+            return Fate(segment.handle, EXPECTED | entry_id, expects=number)
+        self._flows.permitted(key, now)
+        return Fate(segment.handle)
 
     def _judgement(
         self, segment: HeldSegment, opening: Opening, answered: tuple[str, ...]

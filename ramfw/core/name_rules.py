@@ -2,7 +2,8 @@
 
 Pure. A flow to a permitted address is not yet permitted: it is `unsettled`, its ct mark says in
 which scope, and each packet of its client that carries data waits in a queue. The daemon's verdict
-comes back in the packet's mark and becomes the flow's id; from then on no packet of it is shown.
+comes back in the packet's mark and becomes the flow's id, as a rule by the kernel itself when the
+server has taken what was judged (`settle_rules`); from then on no packet of it is shown.
 The server's SYN-ACK and the first packet with data of its answer are copied: they tell where the
 stream begins and what the server has taken. Where that does not tell it (the server spoke first, or
 says nothing), the client's next packet with data has the kernel listen: then what acknowledges
@@ -18,7 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ramfw.core.marks import ANSWERED, PASSED, REFUSED, TOLD, UNDECIDED, UNSETTLED, MarkLayout
+from ramfw.core.marks import (
+    ANSWERED,
+    LISTEN,
+    PASSED,
+    REFUSED,
+    TOLD,
+    UNDECIDED,
+    UNSETTLED,
+    MarkLayout,
+)
 from ramfw.core.permit_rules import PERMIT_NAMED, verdict_chain, verdict_sets
 from ramfw.core.policy import ScopeMode, ScopeName
 from ramfw.core.ruleset import (
@@ -41,9 +51,17 @@ from ramfw.core.ruleset import (
     SetMark,
     SetPacketMark,
     SetRef,
+    Untag,
     Verdict,
     goto,
     jump,
+)
+from ramfw.core.settle_rules import (
+    brings_number,
+    came_late,
+    may_settle,
+    settle_chains,
+    settle_sets,
 )
 
 NAMES_PRIORITY = -15
@@ -99,9 +117,9 @@ def name_sets(checks: Checks, live: Iterable[int]) -> Iterable[NamedSet]:
     if not checks.audit:
         verdicts.add(Jump(value(ANSWERED), "answer_name", is_mark=True))
     for scope in checks.modes:
-        first, _, listening, _ = UNSETTLED[scope]
-        verdicts.add(Jump(value(first), f"unread_{scope}", is_mark=True))
-        verdicts.add(Jump(value(listening), f"listen_{scope}", is_mark=True))
+        verdicts.add(Jump(value(UNSETTLED[scope][0]), f"unread_{scope}", is_mark=True))
+        verdicts.add(Jump(value(LISTEN[scope]), f"listen_{scope}", is_mark=True))
+    yield from settle_sets(checks.marks, checks.modes)
     yield NamedSet(CHECKED, ("mark",), data=VERDICTS, elements=frozenset(verdicts))
 
 
@@ -116,21 +134,22 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     yield Chain("server_speaks_here", (*forging, (goto("server_speaks"),)))
     yield Chain("undecided", ((set_mark(marks, UNDECIDED),),))
     for scope, mode in checks.modes.items():
-        first, _, listening, unread = UNSETTLED[scope]
+        first, _, listening, unread, _ = UNSETTLED[scope]
         waits = mode is ScopeMode.STRICT and not checks.audit
         yield Chain(f"unsettle_{scope}", ((set_mark(marks, first),),))
         yield Chain(f"listen_{scope}", ((set_mark(marks, listening),),))
         # Counted once: it is a connection that passed so, however much it says.
         counted = (marked(marks, unread), Verdict("return"))
         yield Chain(f"unread_{scope}", (counted, (Count("unread"), set_mark(marks, unread))))
-        # The mark tells the listener the scope; what the sender had in it is gone. An xt target is
-        # put into its chain a moment after the other rules: until then nothing passes.
+        # The mark tells the listener the scope; what the sender had in it is gone, and what it
+        # had in the priority, for both may come back with a verdict. An xt target is put into its
+        # chain a moment after the other rules: until then nothing passes.
         yield Chain(
             f"name_{scope}",
             (
                 (*_on_bridge(Field.OIFNAME, checks.bridges), ACCEPT),
                 (jump("without_data"),),
-                (SetPacketMark(marks.others, marks.value(first)),),
+                (SetPacketMark(marks.others, marks.value(first)), Untag()),
                 *(((jump("hold_opening"),), (DROP,)) if waits else ((goto("hold_any_opening"),),)),
             ),
         )
@@ -150,16 +169,19 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
         yield Chain("answer_name", ((jump("refuse_name"),), (set_mark(marks, TOLD),), (DROP,)))
         yield Chain("answered", tuple(_answered(marks)))
         yield from _heard(checks)
+    yield Chain("take_mark", ((is_unsettled(marks), goto("take_verdict")), came_late(marks)))
     yield Chain(
         "take_verdict",
         (
             (jump("without_data"),),
+            brings_number(marks),
             (Dispatch(CHECKED, Masked(Field.META_MARK, marks.mask)),),
             (is_unsettled(marks), jump(PERMIT_NAMED)),
             (SetPacketMark(marks.others, 0),),
         ),
     )
     yield verdict_chain(marks)
+    yield from settle_chains(marks, checks.modes, is_unsettled(marks), CHECKED)
     yield Chain(
         "name_output",
         (
@@ -221,7 +243,7 @@ def takes_verdict(marks: MarkLayout) -> Rule:
     """
     is_set = Match(Masked(Field.META_MARK, marks.mask), 0, negated=True)
     of_client = Match(Field.CT_DIRECTION, "original")
-    return is_set, is_unsettled(marks), of_client, jump("take_verdict")
+    return is_set, of_client, jump("take_mark")
 
 
 def own_question(marks: MarkLayout) -> Rule:
@@ -306,10 +328,12 @@ def _without_data() -> Iterable[Rule]:
 def _server_speaks(checks: Checks) -> Iterable[Rule]:
     marks, copy = checks.marks, Log(SERVER_GROUP, LONGEST_COPY)
     yield FlagsMatch(_HANDSHAKE, frozenset({"syn", "ack"})), copy, ACCEPT
+    yield may_settle(marks)
     for scope in checks.modes:
         yield marked(marks, UNSETTLED[scope][2]), copy
     yield (jump("without_data"),)
     for scope in checks.modes:
-        silent, spoke, listening, _ = UNSETTLED[scope]
-        yield marked(marks, silent), copy, set_mark(marks, spoke)
+        silent, spoke, listening, _, judged = UNSETTLED[scope]
+        for state in (silent, judged):
+            yield marked(marks, state), copy, set_mark(marks, spoke)
         yield marked(marks, listening), set_mark(marks, spoke)

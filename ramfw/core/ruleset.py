@@ -27,6 +27,7 @@ class Field(StrEnum):
     CT_STATE = "ct state"
     CT_MARK = "ct mark"
     CT_STATUS = "ct status"
+    CT_ID = "ct id"
     CT_ORIGINAL_IP_DADDR = "ct original ip daddr"
     CT_ORIGINAL_IP6_DADDR = "ct original ip6 daddr"
     CT_ORIGINAL_DPORT = "ct original proto-dst"
@@ -45,6 +46,7 @@ class Field(StrEnum):
     IP6_DADDR = "ip6 daddr"
     TCP_SPORT = "tcp sport"
     TCP_SEQUENCE = "tcp sequence"
+    TCP_ACKSEQ = "tcp ackseq"
     UDP_SPORT = "udp sport"
     TCP_DPORT = "tcp dport"
     UDP_DPORT = "udp dport"
@@ -159,10 +161,14 @@ class SetPacketMark:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write what one field says into another of the packet; its checksums follow."""
+    """Write what one field says into another, or into the packet's priority; checksums follow."""
 
     field: Field
     source: Field
+
+
+ACKNOWLEDGED = Write(Field.PRIORITY, Field.TCP_ACKSEQ)
+"""What a segment acknowledges, in the packet's priority, with its bytes in network order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,23 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberMark:
+    """Put the fields into a map, for the map's own time, with some bits of the packet's mark."""
+
+    key: tuple[Field, ...]
+    map: str
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkFrom:
+    """Set the packet's mark to what a map holds for the fields together, if it does."""
+
+    key: tuple[Field, ...]
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """Copy the packet's first `length` bytes to NFLOG's group, at once; `prefix` is one word."""
 
@@ -264,6 +287,8 @@ Statement = (
     | Redirect
     | InSet
     | Remember
+    | RememberMark
+    | MarkFrom
 )
 Rule = tuple[Statement, ...]
 
@@ -348,6 +373,8 @@ IDS = "classid"
 """An id of an entry, in nft's word for 32 bits of a packet's priority, as a key or as data."""
 VERDICTS = "verdict"
 """The data of a map to verdicts."""
+MARKS = "meta mark"
+"""The data of a map to packets' marks, whose key is fields."""
 
 
 @dataclass(frozen=True, slots=True)

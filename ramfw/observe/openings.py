@@ -179,6 +179,9 @@ class OpeningsWatch:
         others = self._waiting.pop(fate.handle, 0) if self._waiting else 0
         if fate.dropped:
             return nfqueue.verdict(FIRST_BYTES_QUEUE, fate.handle, nfqueue.DROP)
+        if fate.expects:
+            mark = others | (fate.entry_id or 0) << self._shift
+            return self._verdicts.accept_with(fate.handle, mark, fate.expects)
         # Without an id the mark is emptied too: so the kernel tells it from one that nobody read.
         return self._verdicts.accept(fate.handle, others | (fate.entry_id or 0) << self._shift)
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Self, cast
 
+from ramfw.core.ruleset import ACKNOWLEDGED, Queue, Statement, Write
 from ramfw.core.ruleset import Count as CountIn
-from ramfw.core.ruleset import Queue, Rule
 from ramfw.core.tablestate import Count
 from ramfw.core.transaction import AddGrant, AddRule, DeleteGrant, Transaction
 from ramfw.errors import KernelError
@@ -95,14 +95,14 @@ class Batches:
         self._confirm(wanted, "grants")
 
     def append(self, rules: Iterable[AddRule]) -> None:
-        """Append rules of counters and the xt NFQUEUE target to their chains."""
+        """Append rules that are packed by hand to their chains."""
         parts = [
             nft_rule.append(added.chain, [_expression(s) for s in added.rule]) for added in rules
         ]
         wanted = batch(parts, self._sequence)
         self._sequence = (wanted.last + 2) & 0x7FFFFFFF
-        self._send(wanted, "xt NFQUEUE rule")
-        self._confirm(wanted, "xt NFQUEUE rule")
+        self._send(wanted, "rule packed by hand")
+        self._confirm(wanted, "rule packed by hand")
 
     def elements(self, name: str) -> Iterator[Found]:
         """All elements of a map, as the kernel tells them. Raises KernelError.
@@ -217,11 +217,11 @@ def only_grants(transaction: Transaction) -> Sequence[AddGrant | DeleteGrant] | 
 
 def needs_hand(operation: object) -> bool:
     """Whether it is a rule that nft's grammar cannot say."""
-    return isinstance(operation, AddRule) and _has_xt(operation.rule)
+    return isinstance(operation, AddRule) and any(map(_is_unsayable, operation.rule))
 
 
-def _has_xt(rule: Rule) -> bool:
-    return any(isinstance(part, Queue) and not part.is_native for part in rule)
+def _is_unsayable(part: Statement) -> bool:
+    return (isinstance(part, Queue) and not part.is_native) or part == ACKNOWLEDGED
 
 
 def _expression(statement: object) -> bytes:
@@ -230,5 +230,7 @@ def _expression(statement: object) -> bytes:
             return nft_rule.count(counter)
         case Queue(number, False, bypass):
             return nft_rule.xt_nfqueue(number, bypass=bypass)
+        case Write() if statement == ACKNOWLEDGED:
+            return nft_rule.acknowledged_to_priority()
         case _:
             raise ValueError(f"nft's grammar can say this: {statement}")

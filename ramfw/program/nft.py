@@ -90,9 +90,9 @@ class Nft:
         """Whether libnftables would load much of the table before it changes anything."""
 
     def run(self, transaction: Transaction) -> None:
-        """See `Kernel.run`. A rule with an xt target follows in a batch of its own.
+        """See `Kernel.run`. What nft's text cannot say follows in a batch of its own.
 
-        Until then DNS answers pass unheld, which opens nothing.
+        Until then DNS answers pass unheld, which opens nothing, and flows are settled later.
         """
         by_hand = [op for op in transaction if isinstance(op, AddRule) and needs_hand(op)]
         by_text = tuple(self._locked(op) for op in transaction if not needs_hand(op))

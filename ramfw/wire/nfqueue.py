@@ -36,6 +36,7 @@ _CONFIG = 3 << 8 | 2
 _VERDICT_BATCH = 3 << 8 | 3
 
 _PACKET_HDR, _VERDICT_HDR, _MARK, _INDEV, _OUTDEV, _PAYLOAD, _CAP_LEN = 1, 2, 3, 5, 6, 10, 13
+_PRIORITY = 21
 
 _CFG_CMD, _CFG_PARAMS, _CFG_MAXLEN, _CFG_MASK, _CFG_FLAGS = 1, 2, 3, 4, 5
 _BIND, _UNBIND = 1, 2
@@ -49,7 +50,10 @@ _VERDICT_BODY = struct.Struct("!BBH4sII")
 _VERDICT_ATTRIBUTE = ATTRIBUTE.pack(12, _VERDICT_HDR)
 _WHAT = struct.Struct("!II")
 _MARKED = struct.Struct("!II4sI")
+_EXPECTING = struct.Struct("!II4sI4s4s")
+_NATIVE = struct.Struct("=I")
 _MARK_ATTRIBUTE = ATTRIBUTE.pack(8, _MARK)
+_PRIORITY_ATTRIBUTE = ATTRIBUTE.pack(8, _PRIORITY)
 _VERDICT_SIZE = HEADER.size + _VERDICT_BODY.size
 _IDENT = HEADER.size + NFGEN.size + ATTRIBUTE.size
 
@@ -162,6 +166,9 @@ class Verdicts:
         size = HEADER.size + NFGEN.size + ATTRIBUTE.size + _MARKED.size
         header = HEADER.pack(size, _VERDICT, NLM_F_REQUEST, 0, 0)
         self._before = header + NFGEN.pack(0, 0, queue) + _VERDICT_ATTRIBUTE
+        size += _EXPECTING.size - _MARKED.size
+        header = HEADER.pack(size, _VERDICT, NLM_F_REQUEST, 0, 0)
+        self._expecting = header + NFGEN.pack(0, 0, queue) + _VERDICT_ATTRIBUTE
         header = HEADER.pack(_VERDICT_SIZE, _VERDICT, NLM_F_REQUEST, 0, 0)
         self._unmarked = header + NFGEN.pack(0, 0, queue) + _VERDICT_ATTRIBUTE
 
@@ -172,6 +179,16 @@ class Verdicts:
     def accept(self, packet: int, mark: int) -> bytes:
         """Let the packet go on with this mark."""
         return self._before + _MARKED.pack(ACCEPT, packet, _MARK_ATTRIBUTE, mark)
+
+    def accept_with(self, packet: int, mark: int, priority: int) -> bytes:
+        """Let the packet go on with this mark and, where the kernel can set it, this priority.
+
+        There its four bytes are in network order, as in the packet that rules compare it with.
+        """
+        marked = ACCEPT, packet, _MARK_ATTRIBUTE, mark
+        return self._expecting + _EXPECTING.pack(
+            *marked, _PRIORITY_ATTRIBUTE, _NATIVE.pack(priority)
+        )
 
 
 def verdict_up_to(queue: int, packet: int, what: int) -> bytes:

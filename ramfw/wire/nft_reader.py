@@ -37,6 +37,7 @@ from ramfw.core.ruleset import (
     Limit,
     Log,
     MarkedId,
+    MarkFrom,
     Masked,
     Match,
     NamedSet,
@@ -46,6 +47,7 @@ from ramfw.core.ruleset import (
     Redirect,
     Reject,
     Remember,
+    RememberMark,
     Rule,
     Ruleset,
     SetMark,
@@ -69,7 +71,7 @@ HEADER = f"table inet {TABLE} {{"
 SET = re.compile(
     r"(?:type (?P<key>\w+(?: \. \w+)*)"
     r"|typeof (?P<raw>@th,\d+,\d+|\w+ \w+(?: \. \w+ \w+)*))"
-    r"(?: : (?P<data>classid|verdict))?(?: size (?P<size>\d+))?"
+    r"(?: : (?P<data>classid|verdict|meta mark))?(?: size (?P<size>\d+))?"
     r"(?: flags (?P<flags>\w+(?:, ?\w+)*))?(?: timeout (?P<lifetime>(?:\d+[dhms])+))?"
     r"(?P<counter> counter)?(?: elements = \{ (?P<elements>.*) \})?"
 )
@@ -351,10 +353,7 @@ def _statement(  # noqa: C901, PLR0911, PLR0912 - a case each
         case [("log" | "queue" | "xt"), *_]:
             return _shown(tokens)
         case ["add", name, "{", *rest] if name.startswith("@"):
-            key, rest = _fields(rest)
-            if rest[0] != "}":
-                raise _NotOursError
-            return Remember(key, name[1:]), rest[1:]
+            return _remember(name[1:], rest)
         case ["ct", "mark", "set", "ct", "mark", *rest]:
             return _set_mark(rest)
         case ["tcp", "flags", *rest]:
@@ -369,6 +368,19 @@ def _statement(  # noqa: C901, PLR0911, PLR0912 - a case each
             return _packet_mark(rest)
         case _:
             return _match(tokens)
+
+
+def _remember(name: str, tokens: list[str]) -> tuple[Statement, list[str]]:
+    """What is put into a set, or with some bits of the packet's mark into a map."""
+    key, rest = _fields(tokens)
+    if rest[0] == "}":
+        return Remember(key, name), rest[1:]
+    data, after = _expression(rest[1:])
+    if rest[0] != ":" or after[0] != "}" or not isinstance(data, Masked):
+        raise _NotOursError
+    if data.field is not Field.META_MARK:
+        raise _NotOursError
+    return RememberMark(key, name, data.mask), after[1:]
 
 
 def _shown(tokens: list[str]) -> tuple[Statement, list[str]]:
@@ -404,6 +416,8 @@ def _priority(tokens: list[str]) -> tuple[Statement, list[str]]:
     first, rest = _expression(tokens)
     if isinstance(first, Masked):
         key: tuple[Field | Masked, ...] = (first,)
+    elif isinstance(first, Field) and rest[:1] not in (["."], ["map"]):
+        return Write(Field.PRIORITY, first), rest
     else:
         key, rest = _fields(tokens)
     if rest[0] != "map" or not rest[1].startswith("@"):
@@ -413,7 +427,10 @@ def _priority(tokens: list[str]) -> tuple[Statement, list[str]]:
 
 def _packet_mark(tokens: list[str]) -> tuple[Statement, list[str]]:
     if tokens[:2] != ["meta", "mark"]:
-        raise _NotOursError
+        key, rest = _fields(tokens)
+        if rest[0] != "map" or not rest[1].startswith("@"):
+            raise _NotOursError
+        return MarkFrom(key, rest[1][1:]), rest[2:]
     (kept, value), rest = _bits(tokens[2:])
     return SetPacketMark(kept, value), rest
 
@@ -531,7 +548,7 @@ def _right(left: Expression, token: str) -> SetRef | int | str | frozenset[str]:
         return SetRef(token[1:])
     if isinstance(left, Masked) and left.field is Field.PRIORITY:
         return _classid(token)
-    if isinstance(left, Masked | RawPayload) or left in NUMBERS:
+    if isinstance(left, Masked | RawPayload) or left in NUMBERS or left in MARKS:
         return int(token, 0)
     if left is Field.CT_STATE:
         return frozenset(token.split(","))

@@ -11,6 +11,7 @@ from io import StringIO
 from ipaddress import IPv4Address, IPv6Address
 
 from ramfw.core.ruleset import (
+    ACKNOWLEDGED,
     TABLE,
     CgroupElement,
     Chain,
@@ -25,6 +26,7 @@ from ramfw.core.ruleset import (
     Limit,
     Log,
     MarkedId,
+    MarkFrom,
     Masked,
     Match,
     NamedSet,
@@ -34,6 +36,7 @@ from ramfw.core.ruleset import (
     Redirect,
     Reject,
     Remember,
+    RememberMark,
     Rule,
     SetMark,
     SetPacketMark,
@@ -204,6 +207,8 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
         case SetPacketMark(kept, value):
             more = f" | {value:#010x}" if value else ""
             return f"meta mark set meta mark & {kept:#010x}{more}"
+        case Write() if statement == ACKNOWLEDGED:
+            raise ValueError("nft 1.1 does not take this: the rule is packed by hand")
         case Write(field, source):
             return f"{field} set {source}"
         case Verdict(kind, chain):
@@ -221,6 +226,11 @@ def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - a
             return f"{' . '.join(key)} {'!= ' if negated else ''}@{name}"
         case Remember(key, name):
             return f"add @{name} {{ {' . '.join(key)} }}"
+        case RememberMark(key, name, mask):
+            data = _expression(Masked(Field.META_MARK, mask))
+            return f"add @{name} {{ {' . '.join(key)} : {data} }}"
+        case MarkFrom(key, name):
+            return f"meta mark set {' . '.join(key)} map @{name}"
         case Queue(number, is_native, bypass):
             if not is_native:
                 raise ValueError("nft's grammar has no xt target: the rule is packed by hand")

@@ -14,6 +14,7 @@ from ramfw.core import flows as module
 from ramfw.core.assembly import MAX_GAPS, MAX_STREAM
 from ramfw.core.flows import (
     DROP,
+    LONGEST_EXPECTED,
     LONGEST_OPENING,
     LONGEST_REFUSED,
     LONGEST_SETTLED,
@@ -340,6 +341,64 @@ def test_what_is_not_judged_or_never_taken_is_refused() -> None:
     assert unsettled.expires_after(LONGEST_UNSETTLED - 1) == []
     assert unsettled.expires_after(1) == [Expired(KEY, Reason.NOT_TAKEN)]
     assert not unsettled.acknowledges(2)
+
+
+def test_what_the_server_will_acknowledge_is_told_of_what_waits_for_its_judgement() -> None:
+    story = Story().opens()
+    assert story.flows.expected(KEY, story.now) == 0, "nothing was judged"
+    story.sends(0, b"ab")
+    story.sends(2, b".behind")
+
+    assert story.flows.expected(KEY, story.now) == (FIRST + 3) % (1 << 32)
+    assert story.flows.expected(KEY, story.now) == 0, "it waits no longer"
+    assert story.sends(0, b"abx") == Refuse(Reason.CONFLICT), (
+        "until it is settled nothing may differ"
+    )
+
+
+def test_what_the_kernel_was_to_settle_is_settled_by_copies_where_it_did_not() -> None:
+    story, quiet = Story().opens(), Story().opens()
+    for one in (story, quiet):
+        one.sends(0, b"ab.")
+        one.flows.expected(KEY, one.now)
+    assert story.sends(3, b"more") == PASS_ON
+
+    assert quiet.expires_after(LONGEST_EXPECTED) == [], "the latest are remembered longer"
+    assert not story.acknowledges(2)
+    assert story.acknowledges(7)
+    assert quiet.acknowledges(3)
+
+
+def test_what_the_kernel_has_settled_long_since_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ramfw.core.flows.MOST_EXPECTED", 1)
+    flows = Flows(read_name, ended)
+    for key in ("first", "second", "third"):
+        flows.opened(key, 0, 0)
+        flows.segment(key, 0, b"a.", 0)
+        assert flows.expected(key, 0) == 2
+    assert flows.next_deadline() == LONGEST_EXPECTED
+    assert flows.expire(LONGEST_EXPECTED) == [Expired("first", None), Expired("second", None)]
+    assert flows.next_deadline() == LONGEST_UNSETTLED
+    assert flows.expire(LONGEST_UNSETTLED) == [Expired("third", None)]
+    assert (len(flows), flows.held_bytes) == (0, 0)
+
+
+def test_what_the_kernel_settles_makes_room_before_others_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ramfw.core.flows.MAX_BYTES", 10)
+    flows = Flows(read_name, ended)
+    for key in ("reads", "settled", "judged"):
+        flows.opened(key, 0, 0)
+    flows.segment("reads", 0, b"aaaa", 0)
+    flows.segment("settled", 0, b"bbb.", 0)
+    assert flows.expected("settled", 0) == 4
+
+    assert isinstance(flows.segment("judged", 0, b"ccc.", 0), Judge)
+    assert flows.segment("settled", 4, b"more", 0) == Refuse(Reason.UNSEEN)
+    assert flows.segment("reads", 4, b"a", 0) == PASS_ON
 
 
 def test_a_silent_connection_may_stay_so_for_minutes() -> None:

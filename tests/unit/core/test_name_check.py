@@ -10,9 +10,10 @@ import pytest
 from ramfw.core import flows, name_check
 from ramfw.core.commands import Fate
 from ramfw.core.events import Copied, HeldSegment
+from ramfw.core.expected import STALE_AFTER
 from ramfw.core.flows import LONGEST_REFUSED, NO_FLAGS, Flags
 from ramfw.core.leases import Leases
-from ramfw.core.marks import PASSED, REFUSED, UNSETTLED
+from ramfw.core.marks import EXPECTED, LAST_EXPECTED_ID, LISTEN, PASSED, REFUSED
 from ramfw.core.name_check import NameCheck
 from ramfw.core.policy import ScopeName
 from ramfw.wire import first_bytes
@@ -25,6 +26,11 @@ ENTRY, FIRST = 16, 1000
 HANDLE = 7
 STRICT = '[scopes.containers]\nmode = "strict"\n'
 GO = Fate(HANDLE)
+
+
+def judged(first: bytes, entry_id: int = ENTRY) -> Fate:
+    """The packet goes on, and the kernel settles its flow when the server has taken these bytes."""
+    return Fate(HANDLE, EXPECTED | entry_id, expects=FIRST + len(first))
 
 
 def client_hello(name: str) -> bytes:
@@ -67,13 +73,13 @@ class Story:
 
     @property
     def listening(self) -> Fate:
-        return Fate(HANDLE, UNSETTLED[self.scope][2])
+        return Fate(HANDLE, LISTEN[self.scope])
 
-    def settles(self, name: str) -> Fate | None:
+    def settles(self, name: str, entry_id: int = ENTRY) -> Fate | None:
         """The whole of a connection, to the fate of the packet after its hello."""
         first = client_hello(name)
         self.opens()
-        assert self.sends(first) == GO
+        assert self.sends(first) == judged(first, entry_id)
         self.hears(FIRST + len(first))
         return self.sends(b"more", len(first))
 
@@ -129,7 +135,7 @@ def test_beginning_that_was_not_seen_is_read_from_here_on_in_registries() -> Non
 
 
 def test_passed_flow_of_mode_registries_has_the_id_of_all_that_pass() -> None:
-    assert Story(body="").settles(OTHER) == Fate(HANDLE, PASSED)
+    assert Story(body="").settles(OTHER, PASSED) == Fate(HANDLE, PASSED)
 
 
 def test_server_that_speaks_first_or_never_is_listened_to() -> None:
@@ -137,7 +143,7 @@ def test_server_that_speaks_first_or_never_is_listened_to() -> None:
     story = Story(body="")
     story.opens()
     story.hears(FIRST)
-    assert story.sends(b"select 1\n") == GO
+    assert story.sends(b"select 1\n") == judged(b"select 1\n", PASSED)
     assert story.sends(b"select 1\n", 9) == story.listening
     story.hears(FIRST + 9)
     assert story.sends(b"select 1\n", 18) == Fate(HANDLE, PASSED)
@@ -211,6 +217,54 @@ def test_new_connection_in_the_old_one_s_place_has_none_of_its_verdict() -> None
     assert story.sends(client_hello(OTHER), 50_000) == Fate(HANDLE, REFUSED)
 
 
+def test_kernel_is_told_of_no_connection_whose_forerunner_it_may_remember() -> None:
+    """Another on the same ports, with the same numbers, would be settled by the old one's bytes."""
+    story, first = Story(), client_hello(NAME)
+    story.opens(number=1)
+    assert story.sends(first) == judged(first)
+    story.now = STALE_AFTER - 0.1
+    story.opens(number=5000)
+    assert story.sends(first) == GO
+    story.hears(FIRST + len(first))
+    assert story.sends(b"more", len(first)) == Fate(HANDLE, ENTRY), "the daemon settles it"
+
+    story.now = STALE_AFTER
+    story.opens(number=9000)
+    assert story.sends(first) == judged(first)
+
+
+def test_kernel_is_told_nothing_while_it_may_remember_an_earlier_daemon_s() -> None:
+    story, first = Story(), client_hello(NAME)
+    story.check.expected.inherit(story.now)
+    story.opens()
+    assert story.sends(first) == GO
+
+    story.now = STALE_AFTER
+    story.opens(number=5000)
+    assert story.sends(first) == judged(first)
+
+
+def test_kernel_is_told_nothing_of_what_the_stream_ends_in_or_did_not_begin_in() -> None:
+    """Of an end the server acknowledges more; where it began before, nobody knows what."""
+    ends, unseen = Story(body=""), Story(body="")
+    ends.opens()
+    assert ends.sends(b"select 1", flags=Flags(fin=True)) == GO
+    assert unseen.sends(client_hello(OTHER)) == GO
+
+
+def test_kernel_is_told_only_ids_that_have_room_in_a_verdict() -> None:
+    story, first = Story(), client_hello(NAME)
+    read = policy(STRICT, NAME)
+    story.check.follow(read, dict(enumerate(read.entries, LAST_EXPECTED_ID + 1)), 0.0)
+    story.opens()
+    assert story.sends(first) == GO
+
+    story = Story()
+    story.check.follow(read, dict(enumerate(read.entries, LAST_EXPECTED_ID)), 0.0)
+    story.opens()
+    assert story.sends(first) == judged(first, LAST_EXPECTED_ID)
+
+
 @pytest.mark.parametrize("waits", [True, False])
 def test_new_connection_that_begins_with_the_old_one_s_number_is_judged_anew(waits: bool) -> None:  # noqa: FBT001
     """Who writes raw packets chooses the numbers of its connections; it cannot the server's."""
@@ -235,6 +289,7 @@ def test_lost_copies_have_all_forgotten() -> None:
     story.sends(first)
     story.check.copied([], story.now, lost=True)
     assert story.sends(b"more", len(first)) == Fate(HANDLE, REFUSED)
+    story.now = STALE_AFTER
     assert story.settles(NAME) == Fate(HANDLE, ENTRY)
 
 

@@ -15,7 +15,7 @@ from ramfw.core.commands import Fate
 from ramfw.core.events import Copied, HeldSegment
 from ramfw.core.flows import NO_FLAGS
 from ramfw.core.leases import Leases
-from ramfw.core.marks import REFUSED
+from ramfw.core.marks import EXPECTED, PASSED, REFUSED
 from ramfw.core.name_check import MOST_ALIKE, NameCheck
 from ramfw.core.opening import Hello, Request, Target
 from ramfw.core.policy import Policy, ScopeName
@@ -29,7 +29,8 @@ NAME, OTHER = "registry.example", "elsewhere.example"
 ENTRY = 16
 HERE, THERE = ip_address("192.0.2.1").packed, ip_address("192.0.2.2").packed
 POLICY = f'[[allow]]\nhost = "{NAME}"\nscopes = ["engines"]\n[scopes.containers]\nmode = "strict"\n'
-PERMITTED, TOLD = Fate(1), Fate(1, REFUSED)
+PERMITTED, TOLD = Fate(1, EXPECTED | ENTRY), Fate(1, REFUSED)
+UNREMARKABLE = Fate(1, EXPECTED | PASSED)
 
 
 class Machine:
@@ -65,7 +66,9 @@ class Machine:
         self.flows += 1
         self.check.copied([Copied(self.flows, 100, opens=True)], 0, lost=False)
         packet = HeldSegment(1, self.flows, scope, destination, port, 100, payload, NO_FLAGS)
-        return self.check.held(packet, self.leases, 0)
+        fate = self.check.held(packet, self.leases, 0)
+        assert fate is None or fate.expects in {0, 100 + len(payload)}
+        return fate and fate._replace(expects=0)
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_the_same_request_is_judged_again_where_anything_in_it_differs() -> None
         assert send("/v2/", OTHER) == TOLD
         assert send("/v2/", f"{NAME}:5000") == TOLD
         assert send(f"http://{NAME}/v2/", NAME) == TOLD
-        assert send("/", OTHER, scope=ScopeName.HOST) == PERMITTED
+        assert send("/", OTHER, scope=ScopeName.HOST) == UNREMARKABLE
         assert send("/v2/", OTHER, scope=ScopeName.HOST) == TOLD
     machine.leases.forget(NAME)
     assert send("/v2/", NAME) == TOLD

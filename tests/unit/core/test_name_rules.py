@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ramfw.core.compiler import compile_ruleset
-from ramfw.core.marks import ANSWERED, PASSED, REFUSED, TOLD, UNSETTLED, MarkLayout
+from ramfw.core.marks import ANSWERED, LISTEN, PASSED, REFUSED, TOLD, UNSETTLED, MarkLayout
 from ramfw.core.name_rules import (
     CHECKED,
     NAMES_PRIORITY,
@@ -32,6 +32,7 @@ from ramfw.core.ruleset import (
     Ruleset,
     SetPacketMark,
     Verdict,
+    goto,
     jump,
 )
 from ramfw.core.watch_rules import WATCH_PRIORITY, WatchForm
@@ -106,10 +107,10 @@ def test_verdicts_lead_somewhere_and_what_nobody_read_is_counted() -> None:
     assert leads[value(REFUSED)] == "refuse_name"
     assert leads[value(PASSED)] == "pass_name"
     for scope in ScopeName:
-        silent, spoke, listening, unread = UNSETTLED[scope]
+        silent, spoke, listening, unread, judged = UNSETTLED[scope]
         assert leads[value(silent)] == f"unread_{scope}"
-        assert leads[value(listening)] == f"listen_{scope}"
-        assert not {value(spoke), value(unread)} & set(leads)
+        assert leads[value(LISTEN[scope])] == f"listen_{scope}"
+        assert not {value(spoke), value(listening), value(unread), value(judged)} & set(leads)
         # A connection is counted by its first packet that nobody read, and never again.
         before, counts = chain(compiled(), f"unread_{scope}").rules
         assert before == (marked(LAYOUT, unread), Verdict("return"))
@@ -144,8 +145,10 @@ def test_verdict_is_taken_of_the_client_s_packets_alone_and_after_the_check() ->
         assert checks is not None
         assert guard is not None
         assert WATCH_PRIORITY < checks.priority == NAMES_PRIORITY < guard.priority
-        (takes,) = (r for r in chain(ruleset, f"guard_{hook}").rules if "take_verdict" in str(r))
+        (takes,) = (r for r in chain(ruleset, f"guard_{hook}").rules if "take_mark" in str(r))
         assert "'original'" in str(takes)
+    of_unsettled = chain(ruleset, "take_mark").rules[0]
+    assert of_unsettled == (is_unsettled(LAYOUT), goto("take_verdict")), "and of no other flows"
     first = chain(ruleset, "take_verdict").rules[0]
     assert "without_data" in str(first), "packets of headers alone were never shown"
 

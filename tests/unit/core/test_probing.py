@@ -30,7 +30,7 @@ from ramfw.core.events import (
     WatchChanged,
 )
 from ramfw.core.flows import NO_FLAGS
-from ramfw.core.marks import PASSED, REFUSED
+from ramfw.core.marks import EXPECTED, PASSED, REFUSED
 from ramfw.core.name_check import REGISTRY, NameCheck
 from ramfw.core.policy import ScopeName
 from ramfw.core.probe import Outcome, Place, Probe, Probed
@@ -144,7 +144,12 @@ class Story:
         return handle not in self.fates
 
     def passed(self, handle: int) -> bool:
-        return self.fates.get(handle) == Fate(handle)
+        """Whether it went on, by itself or to be settled by the kernel."""
+        fate = self.fates.get(handle)
+        by_kernel = {
+            Fate(handle, EXPECTED | one) for one in (PASSED, *self.engine.numbering.entries)
+        }
+        return fate is not None and fate._replace(expects=0) in {Fate(handle), *by_kernel}
 
     def refused(self, handle: int) -> bool:
         return self.fates.get(handle) == Fate(handle, REFUSED)

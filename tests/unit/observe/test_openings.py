@@ -12,7 +12,7 @@ import pytest
 
 from ramfw.core.commands import Fate
 from ramfw.core.events import Copied, OpeningsHeld
-from ramfw.core.marks import UNSETTLED, MarkLayout
+from ramfw.core.marks import EXPECTED, UNSETTLED, MarkLayout
 from ramfw.core.name_rules import FIRST_BYTES_QUEUE
 from ramfw.core.policy import ScopeName
 from ramfw.observe.openings import IN_A_ROW, OpeningsWatch
@@ -162,6 +162,18 @@ def test_verdicts_keep_the_marks_that_are_not_ours(kernel: Kernel, watch: Openin
 
     drop = nfqueue.verdict(FIRST_BYTES_QUEUE, 3, nfqueue.DROP)
     assert kernel.queue.sent == [accept(1, MARKS.value(20) | OTHERS), accept(2, 0) + drop]
+
+
+def test_a_verdict_brings_what_the_server_will_acknowledge(
+    kernel: Kernel, watch: OpeningsWatch
+) -> None:
+    kernel.hold(1, packet(FOUR, b"data"), ENGINES | OTHERS)
+    watch.read(1.0)
+
+    watch.decide((Fate(1, EXPECTED | 20, expects=1004),))
+
+    mark = MARKS.value(EXPECTED | 20) | OTHERS
+    assert kernel.queue.sent == [nfqueue.Verdicts(FIRST_BYTES_QUEUE).accept_with(1, mark, 1004)]
 
 
 def test_what_cannot_be_read_is_dropped_at_once(kernel: Kernel, watch: OpeningsWatch) -> None:

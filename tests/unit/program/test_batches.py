@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from ramfw.core.ruleset import ACCEPT, Count, Queue
+from ramfw.core.ruleset import ACCEPT, ACKNOWLEDGED, Count, Queue
 from ramfw.core.transaction import AddGrant, AddRule, AddTable, DeleteGrant, GrantKey
 from ramfw.errors import KernelError
 from ramfw.program.batches import Batches, needs_hand, only_grants
@@ -189,6 +189,7 @@ def test_what_nft_can_say_itself_is_not_packed(kernel: FakeSocket) -> None:
     with pytest.raises(ValueError, match="nft's grammar can say this"):
         Batches().append([AddRule("refusal", (ACCEPT,))])
     assert needs_hand(HELD)
+    assert needs_hand(AddRule("acknowledged", (ACKNOWLEDGED,)))
     assert not needs_hand(AddRule("hold_answer", (Queue(5353, is_native=True),)))
     assert not needs_hand(AddTable())
 

@@ -156,6 +156,20 @@ def test_a_quick_verdict_is_the_same(queue: int, ident: int, mark: int) -> None:
     assert nfqueue.Verdicts(queue).accept(ident, mark) == meant
 
 
+@given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+def test_a_verdict_may_bring_a_priority_in_network_order(ident: int, mark: int, says: int) -> None:
+    """The kernel turns the attribute round; what it keeps has the bytes that a header has."""
+    message = nfqueue.Verdicts(7).accept_with(ident, mark, says)
+
+    (one,) = netlink.messages(message)
+    assert (one.kind, one.end) == (0x301, len(message))
+    found = attributes(message)
+    assert found[2] == struct.pack("!II", nfqueue.ACCEPT, ident)
+    assert found[3] == struct.pack("!I", mark)
+    kept = struct.pack("=I", *struct.unpack("!I", found[21]))
+    assert kept == struct.pack("!I", says)
+
+
 def test_a_verdict_may_mark_and_replace_the_packet() -> None:
     message = nfqueue.verdict(7, 5, nfqueue.ACCEPT, mark=0x20, payload=b"new")
     plain = nfqueue.verdict(7, 5, nfqueue.DROP)

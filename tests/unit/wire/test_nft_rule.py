@@ -33,3 +33,14 @@ def test_a_rule_is_appended_to_a_chain_of_the_table() -> None:
         b"\1\0\0\0" + netlink.attribute(1, b"ramfw\0") + netlink.attribute(2, b"watch\0")
     )
     assert payload.endswith(nft_rule.count("seen"))
+
+
+def test_what_a_segment_acknowledges_is_taken_as_it_stands() -> None:
+    """Of TCP alone, the four bytes from the eighth of its header on (RFC 9293, section 3.1)."""
+    packed = nft_rule.acknowledged_to_priority()
+
+    names = [name for name in (b"cmp\0", b"payload\0", b"byteorder\0") if name in packed]
+    assert names == [b"cmp\0", b"payload\0"], "in network order, whatever the machine's"
+    assert packed.count(netlink.attribute(1, b"meta\0")) == 2
+    assert netlink.attribute(1, b"\6") in packed
+    assert netlink.u32(2, 2) + netlink.u32(3, 8) + netlink.u32(4, 4) in packed
