@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -108,9 +109,14 @@ class Openings:
         On TLS_PORT the server computes its part of the handshake first; on the other it answers at
         once, as answerer.c does.
         """
-        p50, p99, silent = self._open(host, "delay", port, "-", count)
+        p50, p99, silent, first, number = self._open(host, "delay", port, "-", count)
         if silent:
-            raise RuntimeError(f"{silent:.0f} of {count} handshakes were not answered")
+            # The end of the stream has no errno.
+            why = os.strerror(int(number)) if number else "closed"
+            raise RuntimeError(
+                f"{silent:.0f} of {count} handshakes were not answered; "
+                f"number {first:.0f} was the first: {why}"
+            )
         return Delay(p50, p99)
 
     def burst(self, host: Host, count: int) -> Burst:

@@ -9,9 +9,10 @@
  * processes, one connection after the other each, and checks the certificate; `plain` sends one
  * HTTP request on each and has a few open at any time. Both print connections a second, and how
  * many failed. `delay` sends a hello on each and prints p50 and p99 of the microseconds from a
- * connection's beginning to the first byte of its answer, and how many had none. `burst` opens all at
- * once, half with a hello that names NAME, half FORBIDDEN; it prints how many of the first got no
- * answer, how many of the others were not refused, and the seconds that it all took.
+ * connection's beginning to the first byte of its answer, how many had none, and which was the first
+ * of these, with its errno. `burst` opens all at once, half with a hello that names NAME, half
+ * FORBIDDEN; it prints how many of the first got no answer, how many of the others were not refused,
+ * and the seconds that it all took.
  */
 
 #include <arpa/inet.h>
@@ -133,25 +134,34 @@ static void measure_delay(unsigned count)
 {
     double *took = calloc(count, sizeof *took);
     struct opening hello;
-    unsigned got = 0;
+    unsigned got = 0, first_failed = 0;
+    int first_errno = 0;
 
     make_hello(&hello, name);
     for (unsigned n = 0; n < count; n++) {
         double begun = now();
-        int connected = start_connecting(n, 0);
+        int connected, answered = 0;
         char byte;
 
-        if (connected < 0)
-            continue;
-        if (send(connected, hello.bytes, hello.size, MSG_NOSIGNAL) == (ssize_t)hello.size &&
-            recv(connected, &byte, 1, 0) == 1)
+        errno = 0;
+        connected = start_connecting(n, 0);
+        if (connected >= 0 &&
+            send(connected, hello.bytes, hello.size, MSG_NOSIGNAL) == (ssize_t)hello.size)
+            answered = recv(connected, &byte, 1, 0) == 1;
+        if (answered)
             took[got++] = (now() - begun) * 1e6;
-        close(connected);
+        else if (n == got) {
+            first_failed = n;
+            first_errno = errno;
+        }
+        if (connected >= 0)
+            close(connected);
     }
     if (!got)
         errx(1, "no handshake was answered");
     qsort(took, got, sizeof *took, ascending);
-    printf("%.2f %.2f %u\n", took[got / 2], took[got * 99 / 100], count - got);
+    printf("%.2f %.2f %u %u %d\n", took[got / 2], took[got * 99 / 100], count - got, first_failed,
+           first_errno);
 }
 
 /* What connections came to whose openings are sent in turns, so many open at any time. */
