@@ -17,7 +17,7 @@ is back; in mode `registries`, and where nothing is enforced, they pass, counted
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ramfw.core.marks import (
     ANSWERED,
@@ -128,6 +128,8 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     marks = checks.marks
     reply = Match(Field.CT_DIRECTION, "reply")
     unsettled = Dispatch("unsettled", Masked(Field.CT_MARK, marks.mask))
+    # First, because of nearly all packets this is all that is asked.
+    is_settled = replace(is_unsettled(marks), negated=True), ACCEPT
     yield Chain("without_data", tuple(_without_data()))
     yield Chain("server_speaks", tuple(_server_speaks(checks)))
     forging: list[Rule] = [(*match, ACCEPT) for match in checks.by_cgroup]
@@ -184,12 +186,7 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     yield from settle_chains(marks, checks.modes, is_unsettled(marks), CHECKED)
     yield Chain(
         "name_output",
-        (
-            # A flow of nobody's scope is told by one look.
-            (marked(marks, 0), ACCEPT),
-            (is_unsettled(marks), reply, goto("server_speaks_here")),
-            (unsettled,),
-        ),
+        (is_settled, (reply, goto("server_speaks_here")), (unsettled,)),
         Hook("output", NAMES_PRIORITY),
     )
     yield Chain(
@@ -211,7 +208,7 @@ def name_chains(checks: Checks) -> Iterable[Chain]:
     if checks.forwards:
         yield Chain(
             "name_forward",
-            ((is_unsettled(marks), reply, goto("from_outside")), (unsettled,)),
+            (is_settled, (reply, goto("from_outside")), (unsettled,)),
             Hook("forward", NAMES_PRIORITY),
         )
 

@@ -51,6 +51,7 @@ class Field(StrEnum):
     TCP_DPORT = "tcp dport"
     UDP_DPORT = "udp dport"
     TH_DPORT = "th dport"
+    TH_SPORT = "th sport"
     TCP_FLAGS = "tcp flags"
 
 

@@ -14,7 +14,7 @@ its sequence number: a new connection from the same port has another, which no u
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ramfw.core.ruleset import (
@@ -122,6 +122,7 @@ def turn_chains(flows: Flows) -> Iterable[Chain]:
     yield Chain(
         "explainer_input",
         (
+            (replace(to_explainer, negated=True), ACCEPT),
             (to_explainer, Match(Field.CT_DIRECTION, "reply"), ACCEPT),
             (to_explainer, flows.is_refused, Match(Field.CT_STATUS, "dnat"), ACCEPT),
             (to_explainer, goto("refusal")),

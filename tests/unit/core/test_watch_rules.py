@@ -123,6 +123,7 @@ class Packet:
         return {
             ends[0]: self.source, ends[1]: self.destination,
             ports[0]: self.sport, ports[1]: self.dport,
+            Field.TH_SPORT: self.sport, Field.TH_DPORT: self.dport,
             Field.CT_DIRECTION: self.direction, Field.L4PROTO: self.protocol,
             Field.IIFNAME: self.iif, Field.OIFNAME: self.oif,
         }  # fmt: skip
