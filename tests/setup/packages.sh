@@ -38,8 +38,12 @@ missing=()
 for package in "${packages[@]}"; do
     installed "$package" || missing+=("$package")
 done
-# Debian 13 has the docker command in a package of its own, Debian 12 in docker.io.
-[[ ${1:-} == runtime || -x /usr/bin/docker ]] || missing+=(docker-cli)
+# Debian 13 has the docker command in packages of its own, also what it builds with; Debian 12 has
+# all of it in docker.io.
+if [[ ${1:-} != runtime ]]; then
+    [[ -x /usr/bin/docker ]] || missing+=(docker-cli)
+    [[ $(</etc/debian_version) == 12* ]] || installed docker-buildx || missing+=(docker-buildx)
+fi
 
 if ((${#missing[@]} == 0)); then
     echo "packages: all ${#packages[@]} are here"
