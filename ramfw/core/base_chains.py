@@ -25,7 +25,6 @@ from ramfw.core.ruleset import (
     Reject,
     Rule,
     SetRef,
-    SocketCgroup,
     Verdict,
     goto,
 )
@@ -136,8 +135,8 @@ def _by_socket(plan: Plan, step: str) -> Iterable[Rule]:
         is_open = plan.mode(scope) is ScopeMode.REGISTRIES
         return ACCEPT if step == "guard" and is_open else goto(f"{step}_{scope}")
 
-    for scope, level in plan.cgroup_levels():
-        yield (Match(SocketCgroup(level), SetRef(f"{scope}_{level}")), leads(scope))
+    for scope, match in plan.by_cgroup():
+        yield (match, leads(scope))
     if ScopeName.HOST in plan.scopes:
         if step == "judge" and plan.checks_names and plan.policy.probes:
             yield own_question(plan.marks)

@@ -16,6 +16,7 @@ Refusing verdicts are final in every base chain of the hook, whatever Docker's c
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ramfw.core.base_chains import base_chains
 from ramfw.core.marks import AUDITED, FORGED, PASSED, REFUSED, RESOLVERS
@@ -39,31 +40,39 @@ def compile_ruleset(
 ) -> Ruleset:
     """The table that the policy means on this machine."""
     plan = Plan.of(policy, machine)
+    parts = _Parts(_surroundings(plan), _checks(plan), _flows(plan))
     resolvers = NumberedEntry(RESOLVERS, "trusted DNS servers", "resolvers")
     counters = {f"{scope}_refused" for scope in ScopeName}
     counters |= {f"{scope}_audited" for scope in ScopeName}
     counters |= {"revoked", "answers", "turned"}
     if plan.checks_names:
         counters |= {"openings", "passed", "unread"}
-    sets = tuple(_sets(plan, (resolvers, *entries)))
-    return Ruleset(tuple(_chains(plan)), sets, frozenset(counters))
+    sets = tuple(_sets(plan, parts, (resolvers, *entries)))
+    return Ruleset(tuple(_chains(plan, parts)), sets, frozenset(counters))
 
 
-def _chains(plan: Plan) -> Iterable[Chain]:
-    flows = _flows(plan)
+class _Parts(NamedTuple):
+    """What the modules with chains and sets of their own are told of the plan."""
+
+    around: Surroundings
+    checks: Checks
+    flows: Flows | None
+
+
+def _chains(plan: Plan, parts: _Parts) -> Iterable[Chain]:
     yield permit_chain(plan.marks)
     for scope in plan.scopes:
         yield from scope_chains(plan, scope)
-    yield from base_chains(plan, turns=flows is not None)
+    yield from base_chains(plan, turns=parts.flows is not None)
     if plan.scopes:
-        yield from watch_chains(plan.machine.watch, _surroundings(plan))
+        yield from watch_chains(plan.machine.watch, parts.around)
     if plan.checks_names:
-        yield from name_chains(_checks(plan))
-    if flows is not None:
-        yield from turn_chains(flows)
+        yield from name_chains(parts.checks)
+    if parts.flows is not None:
+        yield from turn_chains(parts.flows)
 
 
-def _sets(plan: Plan, live: tuple[NumberedEntry, ...]) -> Iterable[NamedSet]:
+def _sets(plan: Plan, parts: _Parts, live: tuple[NumberedEntry, ...]) -> Iterable[NamedSet]:
     patterns = frozenset(plan.policy.containers.interfaces)
     yield NamedSet(plan.bridges, ("ifname",), frozenset({"interval"}), elements=patterns)
     yield NamedSet("uplinks", ("ifname",), elements=frozenset(plan.machine.uplinks))
@@ -76,11 +85,11 @@ def _sets(plan: Plan, live: tuple[NumberedEntry, ...]) -> Iterable[NamedSet]:
         if any(plan.mode(scope) is ScopeMode.REGISTRIES for scope in plan.scopes):
             ids.add(PASSED)
         yield NamedSet("awaited", ("mark",), elements=_values(plan, awaited))
-        yield from name_sets(_checks(plan), [entry.entry_id for entry in live])
+        yield from name_sets(parts.checks, [entry.entry_id for entry in live])
     yield NamedSet("live", ("mark",), counted=True, elements=_values(plan, ids))
     yield from scope_sets(plan)
-    yield from watch_sets(plan.machine.watch, _surroundings(plan))
-    if _flows(plan) is not None:
+    yield from watch_sets(plan.machine.watch, parts.around)
+    if parts.flows is not None:
         yield from turn_sets()
     yield from permitted_maps(plan.policy)
     yield from permit_sets((entry.entry_id, entry_comment(entry)) for entry in live)
@@ -92,7 +101,7 @@ def _values(plan: Plan, ids: Iterable[int]) -> frozenset[Element]:
 
 
 def _surroundings(plan: Plan) -> Surroundings:
-    by_cgroup = tuple((match,) for scope in plan.scopes for _, match in plan.cgroups_of(scope))
+    by_cgroup = tuple((match,) for _, match in plan.by_cgroup())
     return Surroundings(
         bridges=plan.bridges,
         by_socket=((),) if ScopeName.HOST in plan.scopes else by_cgroup,
@@ -112,7 +121,8 @@ def _fronts(plan: Plan) -> Fronts | None:
 
 
 def _checks(plan: Plan) -> Checks:
-    of_containers = tuple((match,) for _, match in plan.cgroups_of(ScopeName.CONTAINERS))
+    containers = ScopeName.CONTAINERS
+    of_containers = tuple((match,) for scope, match in plan.by_cgroup() if scope is containers)
     return Checks(
         plan.marks,
         {scope: plan.mode(scope) for scope in plan.scopes},

@@ -136,11 +136,10 @@ class Plan:
             for level in sorted({glob.count("/") + 1 for glob in globs})
         ]
 
-    def cgroups_of(self, scope: ScopeName) -> Iterable[tuple[int, Match]]:
-        """Each level of the scope's cgroups, and what matches a socket in one of them."""
-        for owner, level in self.cgroup_levels():
-            if owner is scope:
-                yield level, Match(SocketCgroup(level), SetRef(f"{scope}_{level}"))
+    def by_cgroup(self) -> Iterable[tuple[ScopeName, Match]]:
+        """Whose a socket is: what matches one in a scope's cgroups, engines before containers."""
+        for scope, level in self.cgroup_levels():
+            yield scope, Match(SocketCgroup(level), SetRef(f"{scope}_{level}"))
 
     def cgroups_at(self, scope: ScopeName, level: int) -> Iterable[CgroupElement]:
         found = (self.machine.cgroups or {}).get(scope, frozenset())

@@ -27,9 +27,9 @@ NotifyAccess=all
 ExecStart=/usr/bin/python3 -I /srv/bare.py
 """
 BARE_PROGRAM = """\
-import subprocess, time
+import signal, subprocess
 subprocess.run(["systemd-notify", "--ready"], check=True)
-time.sleep(3600)
+signal.pause()
 """
 """A service that does nothing: what systemd and Python take of a restart."""
 

@@ -45,6 +45,14 @@ def test_all_others_are_left_to_the_strict_reading(packet: bytes) -> None:
     assert usual(packet) is None
 
 
+def damaged(packet: bytes, damage: list[tuple[int, int]], cut: int) -> bytes:
+    """The packet with other bytes in some places, and some fewer at its end."""
+    changed = bytearray(packet)
+    for position, value in damage:
+        changed[position % len(changed)] = value
+    return bytes(changed[: len(changed) - cut])
+
+
 @given(
     st.sampled_from(PLAIN + ODD),
     st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=3),
@@ -53,10 +61,7 @@ def test_all_others_are_left_to_the_strict_reading(packet: bytes) -> None:
 def test_it_says_the_same_of_what_it_reads(
     packet: bytes, damage: list[tuple[int, int]], cut: int
 ) -> None:
-    changed = bytearray(packet)
-    for position, value in damage:
-        changed[position % len(changed)] = value
-    packet = bytes(changed[: len(changed) - cut])
+    packet = damaged(packet, damage, cut)
     read, segment = usual(packet), parse(packet)
     if read is not None:
         assert segment is not None
@@ -123,10 +128,7 @@ def test_the_type_is_no_letter_whose_case_is_folded() -> None:
 def test_what_is_taken_for_it_is_read_as_it(
     packet: bytes, damage: list[tuple[int, int]], cut: int
 ) -> None:
-    changed = bytearray(packet)
-    for position, value in damage:
-        changed[position % len(changed)] = value
-    packet = bytes(changed[: len(changed) - cut])
+    packet = damaged(packet, damage, cut)
     read = usual(packet)
     if read is None:
         assert not is_asked(packet)
